@@ -1,10 +1,11 @@
 //! Requests with post-quantum keys, one connection over TCP, on one server core: beside the time
 //! that the library takes alone, its expansion of the seed included, and a plain request. A plain
-//! request is one for a wrapped `AES_256` key. And a data key pair out of a full lane, beside that
-//! plain request alone.
+//! request is one for a wrapped `AES_256` key. And data key pairs out of a full lane: of ML-KEM and
+//! of SM2 beside that plain request alone, of RSA beside the making of one.
 //!
 //! The library is measured on the client's core, in turns with the daemon. ML-DSA draws a random
-//! number of candidates for a signature, so a turn is a mean over many.
+//! number of candidates for a signature, and RSA of primes, so a turn is a mean over many. SM2 is
+//! of a China Region, where the KMS key that wraps a pair, or the plain request's key, is SM4.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
@@ -12,6 +13,7 @@ mod machine;
 mod rows;
 mod served;
 
+use aws_lc_rs::rsa::{self, KeySize};
 use aws_lc_rs::signature::{ML_DSA_65_SIGNING, PqdsaKeyPair};
 use keymill::clock::Clock;
 use ml_kem::{Decapsulate, ml_kem_768};
@@ -23,10 +25,12 @@ use std::time::Duration;
 
 /// Calls of one turn.
 const CALLS: usize = 2_000;
-/// Pairs of a full lane.
+/// Pairs of a full lane, but for RSA.
 const PAIRS: usize = 1_024;
-/// Pairs of a turn: more than half of the lane, below which it is filled anew, and less than all.
-const TAKEN: usize = PAIRS * 5 / 8;
+/// An RSA pair takes a core a tenth of a second.
+const RSA_PAIRS: usize = 64;
+/// RSA pairs that are made in a turn.
+const RSA_MADE: usize = 16;
 /// How long a lane may take to fill.
 const FILL_MAX: Duration = Duration::from_secs(60);
 const MESSAGE: &[u8] = &[7; 64];
@@ -35,14 +39,26 @@ fn main() {
     if !machine::begins() {
         return;
     }
-    let pairs = PAIRS.to_string();
-    let variables = [("KEYMILL_POOL__PAIRS_PER_SPEC", pairs.as_str())];
-    let daemon = Daemon::start_with(Some(SERVER_CORE), &variables);
+    let daemon = holding(PAIRS, &[]);
     pin(CLIENT_CORE);
     let mut client = daemon.address(Transport::Tcp).connect();
     sign(&daemon, &mut client);
     decapsulate(&daemon, &mut client);
-    pair(&daemon, &mut client);
+    let lane = Lane::begin(&daemon, "ML_KEM_768", PAIRS);
+    beside_plain(&lane, "a pair of ML_KEM_768 out of a full lane");
+    drop(daemon);
+    let china = holding(PAIRS, &[("KEYMILL_REGION", "cn-north-1")]);
+    let lane = Lane::begin(&china, "SM2", PAIRS);
+    beside_plain(&lane, "a pair of SM2 out of a full lane");
+    drop(china);
+    rsa(&holding(RSA_PAIRS, &[]));
+}
+
+/// A daemon whose lanes hold so many pairs.
+fn holding(pairs: usize, variables: &[(&str, &str)]) -> Daemon {
+    let pairs = pairs.to_string();
+    let own = [("KEYMILL_POOL__PAIRS_PER_SPEC", pairs.as_str())];
+    Daemon::start_with(Some(SERVER_CORE), &[variables, &own].concat())
 }
 
 /// Mean microseconds of so many runs.
@@ -114,32 +130,88 @@ fn decapsulate(daemon: &Daemon, client: &mut Client) {
     });
 }
 
-/// Takes fewer pairs than a full lane has, so that none is waited for.
-fn pair(daemon: &Daemon, client: &mut Client) {
-    let target = "TrentService.GenerateDataKeyPairWithoutPlaintext";
-    let body = json!({"KeyId": "alias/containers", "KeyPairSpec": "ML_KEM_768"});
-    ask(daemon, client, target, &body);
+/// The lane of a spec, from which each turn takes fewer pairs than it has when it is full, so that
+/// none is waited for.
+struct Lane<'a> {
+    daemon: &'a Daemon,
+    spec: &'static str,
+    pairs: usize,
+}
+
+impl<'a> Lane<'a> {
+    /// The first request of a spec begins its lane, and waits for its pair.
+    fn begin(daemon: &'a Daemon, spec: &'static str, pairs: usize) -> Self {
+        let lane = Self {
+            daemon,
+            spec,
+            pairs,
+        };
+        lane.client().call(&lane.request());
+        lane
+    }
+
+    fn client(&self) -> Client {
+        self.daemon.address(Transport::Tcp).connect()
+    }
+
+    fn request(&self) -> Vec<u8> {
+        let body = json!({"KeyId": "alias/containers", "KeyPairSpec": self.spec});
+        let target = "TrentService.GenerateDataKeyPairWithoutPlaintext";
+        self.daemon.admin_request(target, &body.to_string())
+    }
+
+    /// Waits until the lane is full.
+    fn fill(&self) {
+        let clock = Clock::system();
+        let lane = format!("pairs/{}", self.spec);
+        while self.daemon.metric("keymill_pool_depth", &lane) < self.pairs as f64 {
+            assert!(clock.monotonic() < FILL_MAX, "{lane} does not fill");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Mean microseconds of a pair: of more than half of the lane, below which it is filled anew.
+    fn take(&self, client: &mut Client) -> f64 {
+        let request = self.request();
+        mean(self.pairs * 5 / 8, || client.call(&request))
+    }
+
+    /// Fails if a request waited for a pair, after the one that began the lane.
+    fn check_hits(&self) {
+        let misses = format!(r#"spec="{}",result="miss""#, self.spec);
+        assert!(self.daemon.metric("keymill_data_keys_total", &misses) <= 1.0);
+    }
+}
+
+fn beside_plain(lane: &Lane<'_>, name: &str) {
+    let mut client = lane.client();
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        fill(daemon);
-        let request = daemon.admin_request(target, &body.to_string());
-        let plain = daemon.request(Call::One, Transport::Tcp);
-        ours.push(mean(TAKEN, || client.call(&request)));
+        lane.fill();
+        let plain = lane.daemon.request(Call::One, Transport::Tcp);
+        ours.push(lane.take(&mut client));
         theirs.push(mean(CALLS, || client.call(&plain)));
     }
-    let misses = r#"spec="ML_KEM_768",result="miss""#;
-    assert!(daemon.metric("keymill_data_keys_total", misses) <= 1.0);
-    Row::new("a pair of ML_KEM_768 out of a full lane", "µs")
+    lane.check_hits();
+    Row::new(name, "µs")
         .beside("a pair", ours, "an AES_256 key", theirs)
         .reach(Goal::AtMost(1.3));
 }
 
-/// Waits until the lane is full.
-fn fill(daemon: &Daemon) {
-    let clock = Clock::system();
-    let depth = || daemon.metric("keymill_pool_depth", "pairs/ML_KEM_768");
-    while depth() < PAIRS as f64 {
-        assert!(clock.monotonic() < FILL_MAX, "the lane does not fill");
-        std::thread::sleep(Duration::from_millis(20));
+fn rsa(daemon: &Daemon) {
+    let lane = Lane::begin(daemon, "RSA_2048", RSA_PAIRS);
+    let mut client = lane.client();
+    let (mut made, mut taken) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        // No pair is made meanwhile but the one that is measured.
+        lane.fill();
+        made.push(mean(RSA_MADE, || {
+            black_box(rsa::KeyPair::generate(KeySize::Rsa2048).unwrap());
+        }));
+        taken.push(lane.take(&mut client));
     }
+    lane.check_hits();
+    Row::new("making a pair of RSA_2048, beside a full lane", "µs")
+        .beside("making one", made, "a pair", taken)
+        .reach(Goal::AtLeast(100.0));
 }
