@@ -23,11 +23,13 @@
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 
 mod machine;
+mod processes;
 mod rows;
 mod served;
 mod volumes;
 
 use keymill::clock::Clock;
+use processes::{on_a_core, ticks};
 use rows::{Goal, ROUNDS, Row};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use served::{Call, Daemon, Transport};
@@ -286,27 +288,4 @@ fn idle(daemon: &Daemon) {
         vec![share * 100.0],
         Goal::AtMost(0.1),
     );
-}
-
-/// Of all threads, as the scheduler counts it.
-fn on_a_core(pid: u32) -> Duration {
-    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let times = threads.map(|thread| {
-        let path = thread.unwrap().path().join("schedstat");
-        let text = std::fs::read_to_string(path).unwrap();
-        let nanoseconds = text.split(' ').next().unwrap().parse().unwrap();
-        Duration::from_nanos(nanoseconds)
-    });
-    times.sum()
-}
-
-/// `utime` and `stime`.
-fn ticks(pid: u32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // The name, which may hold anything, ends with the last parenthesis; these two are the 12th and
-    // 13th after it.
-    let (_, fields) = stat.rsplit_once(')').unwrap();
-    let fields: Vec<_> = fields.split_whitespace().collect();
-    let tick = |at: usize| fields[at].parse::<u64>().unwrap();
-    tick(11) + tick(12)
 }

@@ -116,8 +116,29 @@ impl Answer {
 }
 
 impl Client {
-    /// Sends and waits for the whole response; `head` and `body` are shown its bytes.
-    fn send(&mut self, request: &[u8], mut head: impl FnMut(&[u8]), mut body: impl FnMut(&[u8])) {
+    /// Sends and waits for the whole response, which must be a success; `head` and `body` are shown
+    /// its bytes.
+    fn send(&mut self, request: &[u8], head: impl FnMut(&[u8]), body: impl FnMut(&[u8])) {
+        let status = self.exchange(request, head, body);
+        assert_eq!(
+            status,
+            200,
+            "{}",
+            String::from_utf8_lossy(&self.buffer[..512])
+        );
+    }
+
+    /// The status of the response.
+    pub(crate) fn status(&mut self, request: &[u8]) -> u16 {
+        self.exchange(request, |_| {}, |_| {})
+    }
+
+    fn exchange(
+        &mut self,
+        request: &[u8],
+        mut head: impl FnMut(&[u8]),
+        mut body: impl FnMut(&[u8]),
+    ) -> u16 {
         self.stream.write_all(request).unwrap();
         let mut filled = 0;
         let head_bytes = loop {
@@ -130,7 +151,7 @@ impl Client {
             filled += self.read(filled);
         };
         let text = std::str::from_utf8(&self.buffer[..head_bytes]).unwrap();
-        assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
+        let status = text.split(' ').nth(1).unwrap().parse().unwrap();
         let length = |line: &str| {
             let (name, value) = line.split_once(':')?;
             let found = name.eq_ignore_ascii_case("content-length");
@@ -145,6 +166,7 @@ impl Client {
             body(&self.buffer[..read]);
             left -= read;
         }
+        status
     }
 
     fn read(&mut self, from: usize) -> usize {
