@@ -43,6 +43,7 @@ debian-package   debian_package.py
 audit            audit.py
 store            store.py
 fleet            fleet.py
+fleet-hosts      fleet_hosts.py
 bind             bind.py
 arrow-writers    arrow_writers.py
 object-store     object_store.py
