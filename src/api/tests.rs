@@ -42,7 +42,7 @@ mod held;
 mod imports;
 mod key_pairs;
 mod key_policies;
-mod key_stores;
+pub(crate) mod key_stores;
 mod key_types;
 mod last_usage;
 pub(crate) mod limits;

@@ -20,7 +20,7 @@ const URI_PATH: &str = "/orders/kms/xks/v1";
 const SECRET: &str = "0123456789abcdefghijABCDEFGHIJ/+=0123456789";
 /// From [`NOW`] to 2026-06-01, within the time of the certificates.
 const TO_2026: Duration = Duration::from_secs(80_272_000);
-const NOT_CONNECTED: &str = "This KMS key is in a custom key store that is not connected to its external key store proxy. Connect the external key store \
+pub(crate) const NOT_CONNECTED: &str = "This KMS key is in a custom key store that is not connected to its external key store proxy. Connect the external key store \
      and try the request again.";
 
 type Act = Box<dyn FnOnce() + Send>;
@@ -36,8 +36,8 @@ struct Mode {
 }
 
 /// A daemon, and the proxy of other keys that it may call.
-struct Scene {
-    bench: Bench,
+pub(crate) struct Scene {
+    pub(crate) bench: Bench,
     server: Server,
     mode: Arc<Mutex<Mode>>,
     _authority: Authority,
@@ -130,7 +130,7 @@ fn answer(asked: &Asked, mode: &Mutex<Mode>) -> Reply {
 }
 
 impl Scene {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let (authority, mode) = (Authority::new(), Arc::<Mutex<Mode>>::default());
         let of_server = Arc::clone(&mode);
         let tls = authority.server(HOST, &TLS13);
@@ -159,6 +159,11 @@ impl Scene {
             mode,
             _authority: authority,
         }
+    }
+
+    /// How often the proxy was called.
+    pub(crate) fn asked(&self) -> usize {
+        self.server.asked().len()
     }
 
     fn refuses(&self, name: impl Into<Option<ErrorName>>) {
@@ -192,10 +197,16 @@ impl Scene {
         }
     }
 
-    /// A key store that is connected, and a key in it.
-    async fn key(&self) -> (String, String) {
+    /// A key store that is connected.
+    pub(crate) async fn connected(&self) -> String {
         let store = self.store("orders").await;
         assert_eq!(self.connect(&store).await["ConnectionState"], "CONNECTED");
+        store
+    }
+
+    /// A key store that is connected, and a key in it.
+    pub(crate) async fn key(&self) -> (String, String) {
+        let store = self.connected().await;
         let created = self.bench.done("CreateKey", new_key(&store, "main")).await;
         let id = created["KeyMetadata"]["KeyId"].as_str().unwrap();
         (store, id.to_owned())
@@ -217,7 +228,7 @@ fn asked(name: &str) -> Value {
 }
 
 /// The members of `CreateKey`.
-fn new_key(store: &str, external: &str) -> Value {
+pub(crate) fn new_key(store: &str, external: &str) -> Value {
     json!({"Origin": "EXTERNAL_KEY_STORE", "CustomKeyStoreId": store, "XksKeyId": external})
 }
 

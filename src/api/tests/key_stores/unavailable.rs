@@ -1,107 +1,54 @@
-//! What each operation makes of a key whose key store is not connected (AWS KMS Developer Guide,
-//! "Key states", state `Unavailable`), and of such a key in the other states.
+//! A key whose key store is not connected: what the table of [`states`](super::super::states) has
+//! no column for.
 
 use super::*;
 
-/// How an operation ends.
-fn end(answer: Result<Value, (Code, String)>) -> (Option<Code>, String) {
-    match answer {
-        Ok(_) => (None, String::new()),
-        Err((code, message)) => (Some(code), message),
-    }
-}
-
 #[tokio::test]
-async fn a_key_that_is_cut_off_is_managed_and_not_used() {
+async fn a_key_is_cut_off_whatever_ended_the_connection() {
     let scene = Scene::new().await;
     let (bench, (store, id)) = (&scene.bench, scene.key().await);
     let beside = bench.key().await;
     let encrypt = json!({"KeyId": id, "Plaintext": "AAEC"});
     let blob = bench.done("Encrypt", encrypt.clone()).await["CiphertextBlob"].take();
-    let own = json!({"KeyId": beside, "Plaintext": "AAEC"});
-    let own = bench.done("Encrypt", own).await["CiphertextBlob"].take();
-    bench
-        .done(
-            "DisconnectCustomKeyStore",
-            json!({"CustomKeyStoreId": store}),
-        )
-        .await;
+    let named = json!({"CustomKeyStoreId": store});
+    bench.done("DisconnectCustomKeyStore", named.clone()).await;
     let described = bench.done_to("DescribeKey", &id).await["KeyMetadata"].take();
     assert_eq!(
         (&described["KeyState"], &described["Enabled"]),
         (&json!("Unavailable"), &json!(false))
     );
-    for (operation, body) in [
-        ("Encrypt", encrypt.clone()),
-        ("Decrypt", json!({"CiphertextBlob": blob})),
-        (
-            "ReEncrypt",
-            json!({"CiphertextBlob": blob, "DestinationKeyId": beside}),
-        ),
-        (
-            "ReEncrypt",
-            json!({"CiphertextBlob": own, "DestinationKeyId": id}),
-        ),
-        (
-            "GenerateDataKey",
-            json!({"KeyId": id, "KeySpec": "AES_256"}),
-        ),
-        (
-            "GenerateDataKeyWithoutPlaintext",
-            json!({"KeyId": id, "KeySpec": "AES_256"}),
-        ),
-        (
-            "GenerateDataKeyPair",
-            json!({"KeyId": id, "KeyPairSpec": "ECC_NIST_P256"}),
-        ),
-    ] {
+    // Also as the source of a move: the table has the destination.
+    let moved = json!({"CiphertextBlob": blob, "DestinationKeyId": beside});
+    bench
+        .invalid_state("ReEncrypt", moved.clone(), NOT_CONNECTED)
+        .await;
+    // A connection that has failed is none.
+    scene.refuses(ErrorName::InternalException);
+    assert_eq!(scene.connect(&store).await["ConnectionState"], "FAILED");
+    for (operation, body) in [("Encrypt", encrypt.clone()), ("ReEncrypt", moved)] {
         bench.invalid_state(operation, body, NOT_CONNECTED).await;
     }
-    let origin = format!(
-        "{} origin is EXTERNAL_KEY_STORE which is not valid for this operation.",
-        key_arn(&id)
-    );
-    let grant = json!({"GranteePrincipal": root_of(ACCOUNT), "Operations": ["Decrypt"]});
-    let named = json!({"KeyId": id});
-    let of = |body: Value| with(body, "KeyId", json!(id));
-    for (operation, body, expected) in [
-        ("CreateGrant", of(grant), None),
-        ("ListGrants", named.clone(), None),
-        (
-            "CreateAlias",
-            json!({"AliasName": "alias/there", "TargetKeyId": id}),
-            None,
-        ),
-        (
-            "TagResource",
-            of(json!({"Tags": [{"TagKey": "a", "TagValue": "b"}]})),
-            None,
-        ),
-        (
-            "UpdateKeyDescription",
-            of(json!({"Description": "d"})),
-            None,
-        ),
-        ("GetKeyPolicy", named.clone(), None),
-        ("EnableKeyRotation", named.clone(), Some(&origin)),
-        ("RotateKeyOnDemand", named.clone(), Some(&origin)),
-        (
-            "GetParametersForImport",
-            of(json!({"WrappingAlgorithm": "RSAES_OAEP_SHA_256", "WrappingKeySpec": "RSA_2048"})),
-            Some(&origin),
-        ),
-        ("DisableKey", named.clone(), None),
-        ("EnableKey", named.clone(), None),
-        ("ScheduleKeyDeletion", named.clone(), None),
-    ] {
-        let ended = end(bench.call(operation, body).await);
-        let expected = match expected {
-            None => (None, String::new()),
-            Some(message) => (Some(Code::UnsupportedOperationException), message.clone()),
-        };
-        assert_eq!(ended, expected, "{operation}");
-    }
+    scene.refuses(None);
+    bench.done("DisconnectCustomKeyStore", named).await;
+    scene.connect(&store).await;
+    bench.done("Encrypt", encrypt).await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_cut_off_keeps_the_state_that_it_had() {
+    let scene = Scene::new().await;
+    let (bench, (store, id)) = (&scene.bench, scene.key().await);
+    let encrypt = json!({"KeyId": id, "Plaintext": "AAEC"});
+    bench.done_to("DisableKey", &id).await;
+    let named = json!({"CustomKeyStoreId": store});
+    bench.done("DisconnectCustomKeyStore", named).await;
+    let described = bench.done_to("DescribeKey", &id).await["KeyMetadata"].take();
+    assert_eq!(described["KeyState"], "Unavailable");
+    bench
+        .invalid_state("Encrypt", encrypt.clone(), NOT_CONNECTED)
+        .await;
     // One that waits for its deletion is that, connected or not.
+    bench.done_to("ScheduleKeyDeletion", &id).await;
     let described = bench.done_to("DescribeKey", &id).await["KeyMetadata"].take();
     assert_eq!(described["KeyState"], "PendingDeletion");
     bench

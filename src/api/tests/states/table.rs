@@ -9,27 +9,36 @@ pub(super) enum End {
     Disabled,
     PendingDeletion,
     PendingImport,
+    Unavailable,
     NotPendingDeletion,
 }
 
 pub(super) use End::{
     Disabled as D, Done as OK, NotPendingDeletion as N, PendingDeletion as P, PendingImport as I,
+    Unavailable as U,
 };
 
 /// The states, in the order of a row's ends.
-pub(super) const STATES: [&str; 5] = [
+pub(super) const STATES: [&str; 6] = [
     "Enabled",
     "Disabled",
     "PendingDeletion",
     "PendingImport",
+    "Unavailable",
     "PendingReplicaDeletion",
 ];
 pub(super) const ENABLED: usize = 0;
 pub(super) const DISABLED: usize = 1;
 pub(super) const PENDING_DELETION: usize = 2;
 pub(super) const PENDING_IMPORT: usize = 3;
+/// Of keys in a custom key store alone, while that is not connected.
+pub(super) const UNAVAILABLE: usize = 4;
 /// Operations end as in `PendingDeletion`, and call it by its own name.
-pub(super) const PENDING_REPLICA_DELETION: usize = 4;
+pub(super) const PENDING_REPLICA_DELETION: usize = 5;
+
+/// The states of a key in a custom key store.
+pub(super) const IN_KEY_STORE_STATES: [usize; 4] =
+    [ENABLED, DISABLED, PENDING_DELETION, UNAVAILABLE];
 
 /// Which of several related keys a key is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -62,6 +71,12 @@ pub(super) const MULTI_REGION_KINDS: [Kind; 4] = [
     SIGN,
     MAC,
 ];
+
+/// In a custom key store.
+pub(super) const IN_KEY_STORE: Kind = Kind {
+    origin: "EXTERNAL_KEY_STORE",
+    ..SYMMETRIC
+};
 
 /// What a key is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -107,9 +122,12 @@ pub(super) enum Fit {
     All,
     /// Symmetric ones.
     DataKeys,
+    /// Symmetric ones that are not in a custom key store.
+    DataKeyPairs,
     /// Those with a public key.
     Public,
-    /// Symmetric ones; of imported material only after more was imported.
+    /// Symmetric ones; of imported material only after more was imported; none in a custom key
+    /// store.
     Rotation,
     /// As [`Fit::Rotation`], whatever the material.
     Schedule,
@@ -125,13 +143,13 @@ pub(super) struct Row {
     pub(super) origin: &'static str,
     /// Empty for every usage.
     pub(super) usage: &'static str,
-    pub(super) ends: [End; 4],
+    pub(super) ends: [End; 5],
     pub(super) fit: Fit,
     /// Whether replica keys have it.
     pub(super) on_replicas: bool,
 }
 
-pub(super) const fn of(usage: &'static str, ends: [End; 4]) -> Row {
+pub(super) const fn of(usage: &'static str, ends: [End; 5]) -> Row {
     Row {
         origin: "",
         usage,
@@ -161,13 +179,13 @@ impl Row {
 /// The table. `None`: the operation is about no key.
 pub(super) fn row(operation: Operation) -> Option<Row> {
     use Operation as O;
-    let cryptographic = [OK, D, P, I];
+    let cryptographic = [OK, D, P, I, U];
     Some(match operation {
-        O::GenerateDataKey
-        | O::GenerateDataKeyWithoutPlaintext
-        | O::GenerateDataKeyPair
-        | O::GenerateDataKeyPairWithoutPlaintext => {
+        O::GenerateDataKey | O::GenerateDataKeyWithoutPlaintext => {
             of("ENCRYPT_DECRYPT", cryptographic).fit(Fit::DataKeys)
+        }
+        O::GenerateDataKeyPair | O::GenerateDataKeyPairWithoutPlaintext => {
+            of("ENCRYPT_DECRYPT", cryptographic).fit(Fit::DataKeyPairs)
         }
         O::Encrypt | O::Decrypt | O::ReEncrypt => of("ENCRYPT_DECRYPT", cryptographic),
         O::GenerateMac => of("GENERATE_VERIFY_MAC", cryptographic),
@@ -180,8 +198,8 @@ pub(super) fn row(operation: Operation) -> Option<Row> {
         }
         O::DeriveSharedSecret => of("KEY_AGREEMENT", cryptographic),
         O::Encapsulate | O::Decapsulate => of("ENCAPSULATE_DECAPSULATE", cryptographic),
-        O::GetPublicKey => of("", [OK, OK, P, I]).fit(Fit::Public),
-        O::CreateGrant => of("", cryptographic),
+        O::GetPublicKey => of("", [OK, OK, P, I, OK]).fit(Fit::Public),
+        O::CreateGrant => of("", [OK, D, P, I, OK]),
         O::DescribeKey
         | O::GetKeyLastUsage
         | O::GetKeyPolicy
@@ -194,21 +212,21 @@ pub(super) fn row(operation: Operation) -> Option<Row> {
         | O::GetKeyRotationStatus
         | O::RetireGrant
         | O::RevokeGrant
-        | O::DeleteAlias => of("", [OK; 4]),
+        | O::DeleteAlias => of("", [OK; 5]),
         O::CreateAlias
         | O::UpdateAlias
         | O::TagResource
         | O::UntagResource
         | O::UpdateKeyDescription
-        | O::ScheduleKeyDeletion => of("", [OK, OK, P, OK]),
-        O::EnableKey | O::DisableKey => of("", [OK, OK, P, I]),
-        O::CancelKeyDeletion => of("", [N, N, OK, N]),
+        | O::ScheduleKeyDeletion => of("", [OK, OK, P, OK, OK]),
+        O::EnableKey | O::DisableKey => of("", [OK, OK, P, I, OK]),
+        O::CancelKeyDeletion => of("", [N, N, OK, N, N]),
         O::EnableKeyRotation => of("", cryptographic)
             .origin("AWS_KMS")
             .fit(Fit::Schedule)
             .of_primary(),
         O::DisableKeyRotation => of("", cryptographic).origin("AWS_KMS").of_primary(),
-        O::RotateKeyOnDemand => of("", cryptographic).fit(Fit::Rotation).of_primary(),
+        O::RotateKeyOnDemand => of("", [OK, D, P, I, OK]).fit(Fit::Rotation).of_primary(),
         O::ReplicateKey => {
             let code = Code::UnsupportedOperationException;
             of("", cryptographic).fit(Fit::Primary(code, "is not a multi-region primary key."))
@@ -217,11 +235,11 @@ pub(super) fn row(operation: Operation) -> Option<Row> {
             let code = Code::UnsupportedOperationException;
             of("", cryptographic).fit(Fit::Primary(code, "is not a multi-Region primary key."))
         }
-        O::GetParametersForImport => of("", [OK, OK, P, OK]).origin("EXTERNAL"),
-        O::ImportKeyMaterial => of("", [OK, OK, P, OK])
+        O::GetParametersForImport => of("", [OK, OK, P, OK, OK]).origin("EXTERNAL"),
+        O::ImportKeyMaterial => of("", [OK, OK, P, OK, OK])
             .origin("EXTERNAL")
             .fit(Fit::Proof(Code::InvalidImportTokenException)),
-        O::DeleteImportedKeyMaterial => of("", [OK; 4]).origin("EXTERNAL"),
+        O::DeleteImportedKeyMaterial => of("", [OK; 5]).origin("EXTERNAL"),
         // About no key.
         O::CreateKey | O::GenerateRandom | O::ListKeys | O::ListRetirableGrants => return None,
         O::ConnectCustomKeyStore
