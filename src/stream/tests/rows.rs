@@ -13,6 +13,7 @@ use arrow_ipc::writer::StreamWriter;
 use std::collections::{HashMap, HashSet};
 
 mod chunks;
+mod key_stores;
 mod sealed;
 
 const MINT: &str = "GenerateDataKeyWithoutPlaintext";

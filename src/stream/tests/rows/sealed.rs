@@ -4,7 +4,7 @@ use super::*;
 use arrow_select::concat::concat_batches;
 
 /// A stream's answer, or what it was refused with.
-fn ran(
+pub(super) fn ran(
     bench: &Bench,
     principal: &Arc<Principal>,
     (purpose, query): (Purpose, &str),
@@ -18,7 +18,7 @@ fn ran(
 }
 
 /// Rows of tenants, with an id each and a blob under `key`.
-fn sealed(bench: &Bench, key: &str, tenants: &[&str]) -> RecordBatch {
+pub(super) fn sealed(bench: &Bench, key: &str, tenants: &[&str]) -> RecordBatch {
     let ids = text((0..tenants.len()).map(|row| format!("c{row}")));
     let rows = batch([("id", ids), ("tenant", text(tenants.iter().copied()))]);
     let bound = bench.bound(&query(key), &[rows]).unwrap();
@@ -32,7 +32,7 @@ fn sealed(bench: &Bench, key: &str, tenants: &[&str]) -> RecordBatch {
     ])
 }
 
-fn with_blob(rows: &RecordBatch, at: usize, blob: Option<&[u8]>) -> RecordBatch {
+pub(super) fn with_blob(rows: &RecordBatch, at: usize, blob: Option<&[u8]>) -> RecordBatch {
     let old = rows.column(1).as_binary::<i32>();
     let blobs = old.iter().enumerate();
     let blobs = blobs.map(|(row, old)| if row == at { blob } else { old });
@@ -44,12 +44,12 @@ fn with_blob(rows: &RecordBatch, at: usize, blob: Option<&[u8]>) -> RecordBatch 
     ])
 }
 
-fn blob(rows: &RecordBatch, row: usize) -> Vec<u8> {
+pub(super) fn blob(rows: &RecordBatch, row: usize) -> Vec<u8> {
     let blobs = rows.column_by_name("ciphertext_blob").unwrap();
     blobs.as_binary::<i32>().value(row).to_vec()
 }
 
-const COLUMNS: &str = "context=tenant,id";
+pub(super) const COLUMNS: &str = "context=tenant,id";
 
 async fn plaintext(bench: &Bench, blob: &[u8], context: Value) -> Value {
     let body = json!({"CiphertextBlob": encoded(blob), "EncryptionContext": context});
