@@ -330,6 +330,17 @@ impl Grant {
         GrantAnswer::No
     }
 
+    /// Whether it says that `principal` may retire it, and not the role of which that is a session.
+    pub(in crate::policy) fn is_retired_by_name(&self, principal: &Principal) -> bool {
+        let parameters = &self.parameters;
+        let retires = parameters.operations.has(Action::RetireGrant);
+        let grantee = retires.then_some(&parameters.grantee).into_iter();
+        let mut names = grantee
+            .chain(&parameters.retiring_principal)
+            .filter_map(GrantPrincipal::principal);
+        names.any(|name| name.names(principal) == Naming::Principal)
+    }
+
     /// What the grant gives `principal` by this name of its grantee or retiring principal.
     ///
     /// A principal of another account than the key's also needs an allow in its own identity

@@ -242,6 +242,35 @@ async fn a_grant_made_from_a_grant_gives_no_more() {
 }
 
 #[tokio::test]
+async fn a_grant_is_made_from_one_grant_that_gives_all_of_it() {
+    let bench = Bench::new().await;
+    let id = closed_key(&bench).await;
+    let (parent, child) = (
+        bench.powerless("parent").await,
+        bench.powerless("child").await,
+    );
+    // Together they give what neither gives alone.
+    for operations in [["Decrypt", "CreateGrant"], ["Encrypt", "CreateGrant"]] {
+        bench
+            .done("CreateGrant", grant(&id, &parent, &operations))
+            .await;
+    }
+    bench
+        .done("CreateGrant", grant(&id, &parent, &["DescribeKey"]))
+        .await;
+    let arn = key_arn(&id);
+    for operations in [&["Decrypt", "Encrypt"][..], &["DescribeKey"]] {
+        let made = bench.call_as(&parent, "CreateGrant", grant(&id, &child, operations));
+        let expected = not_allowed(&parent, "CreateGrant", &arn, "identity");
+        assert_eq!(made.await, Err(expected), "{operations:?}");
+    }
+    for operation in ["Decrypt", "Encrypt"] {
+        let body = grant(&id, &child, &[operation]);
+        bench.done_as(&parent, "CreateGrant", body).await;
+    }
+}
+
+#[tokio::test]
 async fn pool_4_a_grant_that_is_revoked_between_work_and_last_check_lets_nothing() {
     let bench = Bench::new().await;
     let id = closed_key(&bench).await;

@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::policy::SessionParameters;
+use crate::policy::grant::{GrantId, Named};
 
 const SESSION: &str = "arn:aws:sts::111122223333:assumed-role/App/one";
 const ROLE: &str = "arn:aws:iam::111122223333:role/apps/App";
@@ -118,10 +119,28 @@ fn auth_1_grants_give_a_narrowed_session_only_what_they_give_by_its_own_name() {
 }
 
 #[test]
-fn auth_1_a_narrowed_session_retires_no_grant() {
-    let parameters = GrantParameters::check(draft(ROLE, &["Decrypt", "RetireGrant"])).unwrap();
-    let mut ask = Ask::key("kms:RetireGrant");
-    ask.retires = Some(grant(1, parameters));
-    assert_eq!(decided(&statement("Allow", "kms:ListKeys"), &ask), NARROWED);
-    assert!(decided(&statement("Allow", "kms:RetireGrant"), &ask).is_ok());
+fn auth_1_a_narrowed_session_retires_only_a_grant_that_says_so_of_its_own_name() {
+    let retires: &[&str] = &["Decrypt", "RetireGrant"];
+    for (grantee, operations, retiring, narrowed) in [
+        (ROLE, retires, None, true),
+        (SESSION, retires, None, false),
+        (SESSION, &["Decrypt"], None, true),
+        (SESSION, &["Decrypt"], Some(ROLE), true),
+        (ROLE, &["Decrypt"], Some(SESSION), false),
+    ] {
+        let parameters = GrantParameters::check(Draft {
+            retiring_principal: retiring.map(Named::Principal),
+            ..draft(grantee, operations)
+        });
+        let mut ask = Ask::key("kms:RetireGrant");
+        ask.retires = Some(grant(1, parameters.unwrap()));
+        let found = decided(&statement("Allow", "kms:ListKeys"), &ask);
+        let case = format!("{grantee} {operations:?} {retiring:?}");
+        let by = Ok(StatementId::Grant(GrantId([1; 32])));
+        assert_eq!(found, if narrowed { NARROWED } else { by }, "{case}");
+        assert!(
+            decided(&statement("Allow", "kms:RetireGrant"), &ask).is_ok(),
+            "{case}"
+        );
+    }
 }
