@@ -100,6 +100,7 @@ fn append(body: &[u8], line: &mut Vec<u8>) {
             web_user: None,
         },
         source: Source::Unix(1000),
+        tls_details: None,
         request_id: "7a1b2c3d-0000-4000-8000-0123456789ab",
         event_id: "8a1b2c3d-0000-4000-8000-0123456789ab",
         read_only: true,

@@ -62,6 +62,7 @@ mod shares;
 mod strangers;
 mod tally;
 pub mod tls;
+mod tls_details;
 pub mod unix;
 mod write_timeout;
 
@@ -165,6 +166,7 @@ pub async fn serve_unix(
                 place: Arc::default(),
                 source: source.clone(),
                 secure_transport: true,
+                tls: None,
                 uid: Some(peer.uid),
                 identity: Identity::Peer(peer, Arc::clone(&peers)),
                 until: None,

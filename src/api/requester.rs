@@ -31,6 +31,8 @@ pub struct Requester {
     pub source: Source,
     /// Whether only the two ends can read the connection (`aws:SecureTransport`).
     pub secure_transport: bool,
+    /// What the audit log says of the connection's TLS, a JSON object; none without TLS.
+    pub tls_details: Option<Arc<str>>,
     /// Names the request in answers, log lines and audit records.
     pub request_id: RequestId,
 }
@@ -61,6 +63,7 @@ impl Requester {
             region: RegionNumber::HOME,
             source: Source::Local,
             secure_transport: true,
+            tls_details: None,
             request_id: RequestId::draw(&Entropy::os()),
         }
     }

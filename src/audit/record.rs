@@ -56,6 +56,8 @@ pub struct AuditRecord<'a> {
     pub identity: Identity<'a>,
     /// Where the call came from.
     pub source: Source,
+    /// The version, cipher suite and so on of its TLS, a JSON object; none without TLS.
+    pub tls_details: Option<&'a str>,
     /// The value of `x-amzn-RequestId`.
     pub request_id: &'a str,
     /// The id of this record, a UUID.
@@ -275,6 +277,10 @@ impl AuditRecord<'_> {
                 out.extend_from_slice(b",\"errorMessage\":");
                 text(out, message);
             }
+        }
+        if let Some(details) = self.tls_details {
+            out.extend_from_slice(b",\"tlsDetails\":");
+            out.extend_from_slice(details.as_bytes());
         }
         out.extend_from_slice(b"}\n");
     }

@@ -4,6 +4,7 @@ use crate::audit;
 use crate::auth::{Client, ClientMap, Peer, Peers};
 use crate::clock::Timestamp;
 use crate::transport::places::Place;
+use crate::transport::tls_details::TlsDetails;
 use arc_swap::ArcSwap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -18,6 +19,8 @@ pub(super) struct Caller {
     /// Whether only its two ends can read the connection or repeat its requests: with TLS, or on a
     /// Unix socket, which has no wire (`aws:SecureTransport`).
     pub(super) secure_transport: bool,
+    /// What its TLS is, if it has TLS.
+    pub(super) tls: Option<TlsDetails>,
     /// The peer's uid on a Unix socket.
     pub(super) uid: Option<u32>,
     /// The principal of unsigned requests.
@@ -77,6 +80,7 @@ impl Caller {
             place: Arc::default(),
             source: Source::of(peer),
             secure_transport: false,
+            tls: None,
             uid: None,
             identity: Identity::Unknown,
             until: None,
@@ -86,11 +90,13 @@ impl Caller {
     /// A caller on TLS, with its certificate if it has shown one.
     pub(super) fn over_tls(
         peer: SocketAddr,
+        tls: TlsDetails,
         client: Option<Client>,
         clients: &Arc<ArcSwap<ClientMap>>,
     ) -> Self {
         Self {
             secure_transport: true,
+            tls: Some(tls),
             until: client.as_ref().map(|client| client.not_after),
             identity: client.map_or(Identity::Unknown, |client| {
                 Identity::Certificate(client, Arc::clone(clients))
@@ -176,7 +182,7 @@ mod tests {
         };
         let clients = Arc::new(ArcSwap::from_pointee(map("CN=a", "arn")));
         let peer = "192.0.2.7:80".parse().unwrap();
-        let caller = Caller::over_tls(peer, Some(client.clone()), &clients);
+        let caller = Caller::over_tls(peer, TlsDetails::default(), Some(client.clone()), &clients);
         assert_eq!(arn_at(&caller, Timestamp(100)).as_deref(), Some("arn"));
         assert_eq!(arn_at(&caller, Timestamp(101)), None);
         assert_eq!(caller.common_name_at(Timestamp(100)), Some("a"));
@@ -186,9 +192,9 @@ mod tests {
         assert_eq!(arn_at(&caller, Timestamp(100)).as_deref(), Some("other"));
         clients.store(Arc::new(map("CN=b", "arn")));
         assert_eq!(arn_at(&caller, Timestamp(100)), None);
-        let stranger = Caller::over_tls(peer, Some(client), &clients);
+        let stranger = Caller::over_tls(peer, TlsDetails::default(), Some(client), &clients);
         assert_eq!(arn_at(&stranger, Timestamp(0)), None);
-        let unnamed = Caller::over_tls(peer, None, &clients);
+        let unnamed = Caller::over_tls(peer, TlsDetails::default(), None, &clients);
         assert_eq!(arn_at(&unnamed, Timestamp(0)), None);
         assert!(unnamed.secure_transport && !Caller::over_tcp(peer).secure_transport);
     }

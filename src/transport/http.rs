@@ -22,7 +22,9 @@ use crate::transport::route::{self, Route, Target};
 use crate::transport::strangers;
 use crate::transport::tally::{Outcome, Subject, Tally};
 use bytes::Bytes;
-use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName};
+use http::header::{
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, HeaderName,
+};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{Either, Full};
@@ -215,7 +217,7 @@ impl HttpEndpoint {
         let region = region.map_or(Ok(RegionNumber::HOME), |name| api.region_named(name))?;
         let requester = Requester {
             region,
-            ..requester(id, Arc::clone(operator), caller)
+            ..requester(id, Arc::clone(operator), caller, head)
         };
         let body = self.read(body).await?;
         let called = match Operation::named(name) {
@@ -264,7 +266,7 @@ impl HttpEndpoint {
         if keystore.revision() != snapshot.revision {
             principal = of_connection(caller, now, &keystore.snapshot()).map_err(unknown)?;
         }
-        Ok((requester(id, principal, caller), body))
+        Ok((requester(id, principal, caller, head), body))
     }
 
     /// Authenticates the caller of `service` by its signature.
@@ -307,7 +309,7 @@ impl HttpEndpoint {
             access_key: Some(access_key),
             until: None,
             region,
-            ..requester(id, principal, caller)
+            ..requester(id, principal, caller, head)
         };
         Ok((signed, body))
     }
@@ -336,7 +338,13 @@ fn claims_a_signature(head: &Parts) -> bool {
 }
 
 /// The requester, with the transport's knowledge of the connection.
-fn requester(request_id: RequestId, principal: Arc<Principal>, caller: &Caller) -> Requester {
+fn requester(
+    request_id: RequestId,
+    principal: Arc<Principal>,
+    caller: &Caller,
+    head: &Parts,
+) -> Requester {
+    let tls = caller.tls.as_ref();
     Requester {
         principal,
         web_identity: None,
@@ -345,6 +353,7 @@ fn requester(request_id: RequestId, principal: Arc<Principal>, caller: &Caller) 
         region: RegionNumber::HOME,
         source: caller.origin(),
         secure_transport: caller.secure_transport,
+        tls_details: tls.map(|tls| tls.of_request(head.headers.get(HOST))),
         request_id,
     }
 }

@@ -17,6 +17,7 @@ import botocore.exceptions
 import pyarrow
 import pyarrow.compute
 import pyarrow.dataset
+from audit import records, whole
 from container_list import CONTEXT as ROW_CONTEXT
 from container_list import check_manifest, check_schema, export
 from cryptography import x509
@@ -210,6 +211,26 @@ def replaced(mill: Daemon, bundle: Path, tally: Tally, folder: Path) -> None:
     cannot_connect(client(mill, bundle, tally, "provisioner"))
 
 
+def recorded(mill: Daemon) -> None:
+    """After the daemon has ended: each call over TLS says so in the audit log, and no other one does; the log is sound with both."""
+    host = mill.endpoint.removeprefix("https://")
+    found = records(mill.state / "audit")
+    over_tcp = [record for record in found if record["sourceIPAddress"] == "127.0.0.1"]
+    others = [record for record in found if record not in over_tcp]
+    assert len(over_tcp) >= 50 and len(others) >= 1, (len(over_tcp), len(others))
+    assert not [record for record in others if "tlsDetails" in record]
+    groups, hosts = set(), set()
+    for record in over_tcp:
+        details = record["tlsDetails"]
+        assert list(record)[-1] == "tlsDetails", record
+        assert details["tlsVersion"] == "TLSv1.3" and details["cipherSuite"] in {"TLS_AES_256_GCM_SHA384", "TLS_AES_128_GCM_SHA256"}, details
+        groups.add(details["keyExchange"])
+        hosts.add(details["clientProvidedHostHeader"])
+    # This process's OpenSSL offers what it has; the command's own client is post-quantum.
+    assert hosts == {host} and "X25519MLKEM768" in groups and groups <= {"X25519MLKEM768", "x25519"}, (hosts, groups)
+    whole(mill)
+
+
 def main() -> None:
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="keymill-tls-") as name:
@@ -237,6 +258,8 @@ reload_seconds = 1
             versions(mill, servers.bundle)
             assert mill.metric("keymill_request_duration_seconds_count", transport="tls") >= 50
             replaced(mill, servers.bundle, tally, folder)
+            assert mill.stop() == 0, "SIGTERM did not end the daemon cleanly"
+            recorded(mill)
     report("boto3 over TLS", boto3.__version__, tally.calls)
     version = subprocess.run([BINARY, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
     report("keymill export over TLS", version, exports)

@@ -69,6 +69,7 @@ fn append(number: u64, line: &mut Vec<u8>) {
             web_user: None,
         },
         source: Source::Unix(1000),
+        tls_details: None,
         request_id: &number.to_string(),
         event_id: "8a1b2c3d-0000-4000-8000-0123456789ab",
         read_only: true,

@@ -19,6 +19,7 @@ async fn audit_1_a_key_that_left_has_a_record() {
     let requester = Requester {
         access_key: Some(Arc::clone(&access_key)),
         source: Source::Address("192.0.2.7".parse().unwrap()),
+        tls_details: Some(r#"{"tlsVersion":"TLSv1.3"}"#.into()),
         ..Requester::local(Arc::clone(&provisioner))
     };
     let body = json!({
@@ -61,8 +62,11 @@ async fn audit_1_a_key_that_left_has_a_record() {
         "responseElements": null,
         "resources": [{"ARN": key_arn(&id), "accountId": ACCOUNT, "type": "AWS::KMS::Key"}],
         "additionalEventData": {"keyMaterialId": reply["KeyMaterialId"]},
+        "tlsDetails": {"tlsVersion": "TLSv1.3"},
     });
     assert_eq!(*record, expected);
+    assert_eq!(refused["tlsDetails"], expected["tlsDetails"]);
+    assert!(records[0].get("tlsDetails").is_none(), "{}", records[0]);
 }
 
 #[tokio::test]

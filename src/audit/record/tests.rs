@@ -28,6 +28,7 @@ fn record<'a>(body: &'a [u8], resources: &'a [Resource<'a>]) -> AuditRecord<'a> 
         region: "us-east-1",
         identity: identity(),
         source: Source::Address("2001:db8::7".parse().unwrap()),
+        tls_details: None,
         request_id: "7a1b2c3d-0000-4000-8000-0123456789ab",
         event_id: "8a1b2c3d-0000-4000-8000-0123456789ab",
         read_only: true,
@@ -110,6 +111,33 @@ fn a_batch_and_a_refusal_add_their_members_at_the_end() {
     assert_eq!(value["sourceIPAddress"], "unix:1000");
     assert_eq!(value["requestParameters"], json!({"count": 7}));
     assert_eq!(value["readOnly"], false);
+}
+
+#[test]
+fn a_request_over_tls_says_so_at_the_end() {
+    let details = r#"{"tlsVersion":"TLSv1.3","cipherSuite":"TLS_AES_256_GCM_SHA384","clientProvidedHostHeader":"a:8443","keyExchange":"X25519MLKEM768"}"#;
+    for error in [
+        None,
+        Some(Refusal {
+            code: "DisabledException",
+            message: Some("off"),
+        }),
+    ] {
+        let plain = AuditRecord {
+            error,
+            ..record(b"{}", &[])
+        };
+        let over_tls = AuditRecord {
+            tls_details: Some(details),
+            error,
+            ..record(b"{}", &[])
+        };
+        let plain = line(&plain);
+        let start = plain.strip_suffix("}\n").unwrap();
+        let expected = format!("{start},\"tlsDetails\":{details}}}\n");
+        assert_eq!(line(&over_tls), expected);
+        assert!(crate::audit::chain::is_record(expected.as_bytes()));
+    }
 }
 
 #[test]

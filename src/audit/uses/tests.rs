@@ -26,6 +26,7 @@ struct Told<'a> {
     material: bool,
     batch: Option<u64>,
     refused: Option<Refusal<'a>>,
+    tls: Option<&'a str>,
     seconds: u64,
 }
 
@@ -40,6 +41,7 @@ impl<'a> Told<'a> {
             material: true,
             batch: None,
             refused: None,
+            tls: None,
             seconds: 0,
         }
     }
@@ -72,6 +74,7 @@ impl<'a> Told<'a> {
                 web_user: None,
             },
             source: Source::Local,
+            tls_details: self.tls,
             request_id: &format!("r{}", self.event),
             event_id: self.event,
             read_only: true,
@@ -225,6 +228,8 @@ fn what_a_caller_writes_is_not_taken_for_the_record() {
         },
     });
     let body = forged.to_string();
+    let host = format!(",\"errorCode\":\"x\",\"count\":0,{{\"ARN\":\"a:key/{B}\"}}");
+    let tls = serde_json::json!({"clientProvidedHostHeader": host}).to_string();
     for refused in [false, true] {
         let message =
             format!(",\"responseElements\":null,\"resources\":[{{\"ARN\":\"a:key/{B}\"}}]");
@@ -234,6 +239,7 @@ fn what_a_caller_writes_is_not_taken_for_the_record() {
                 code: "NotFoundException",
                 message: Some(&message),
             }),
+            tls: Some(&tls),
             ..Told::of("Encrypt", if refused { &[] } else { &[A] }, "1")
         };
         let uses = noted(&[record]);

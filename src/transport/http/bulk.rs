@@ -78,7 +78,10 @@ impl HttpEndpoint {
                 .map_err(|error| self.unknown(id, caller, head, error))?;
             caller.place.begin();
             let incoming = body.incoming.take().map(Box::new);
-            (requester(id, principal, caller), Input::Streamed(incoming))
+            (
+                requester(id, principal, caller, head),
+                Input::Streamed(incoming),
+            )
         };
         // A refused stream gives its body back, so that the connection can be used again.
         let query = head.uri.query().unwrap_or_default();

@@ -101,7 +101,7 @@ impl HttpEndpoint {
         let requester = Requester {
             web_identity: Some(identity),
             until: None,
-            ..requester(id, principal, caller)
+            ..requester(id, principal, caller, head)
         };
         let operation = StsOperation::AssumeRoleWithWebIdentity;
         let reply = api.call_sts(operation, &requester, form).await;

@@ -4,6 +4,7 @@
 use crate::transport::caller::Caller;
 use crate::transport::connection::linger;
 use crate::transport::tls::Tls;
+use crate::transport::tls_details::TlsDetails;
 use rustls::{CertificateError, Error, InvalidMessage};
 use std::io;
 use std::time::Duration;
@@ -102,13 +103,15 @@ impl Tls {
         let acceptor = TlsAcceptor::from(self.current.load_full());
         let (error, stream) = match timeout(time, acceptor.accept(stream).into_fallible()).await {
             Ok(Ok(stream)) => {
-                let client = self.client(stream.get_ref().1);
+                let session = stream.get_ref().1;
+                let (client, details) = (self.client(session), TlsDetails::of(session));
                 if let Some(client) = &client {
                     let clients = self.clients.load();
                     let arn = clients.principal(client);
                     tracing::debug!(client = client.name, arn, "client certificate");
                 }
-                return Ok((stream, Caller::over_tls(peer, client, &self.clients)));
+                let caller = Caller::over_tls(peer, details, client, &self.clients);
+                return Ok((stream, caller));
             }
             Ok(Err((error, stream))) => (error, Some(stream)),
             Err(_) => (io::ErrorKind::TimedOut.into(), None),
