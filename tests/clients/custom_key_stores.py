@@ -119,9 +119,9 @@ def vault_settings(certificate: str, key: str) -> str:
     return text + '[xks_keys.encrypts]\nstore = "orders"\nid = "encrypts"\nkey = "alias/main"\nusage = ["ENCRYPT"]\n'
 
 
-def credential(vault: Daemon) -> dict[str, str]:
+def credential(vault: Daemon, path: str = PATH) -> dict[str, str]:
     """What the vault's operator gives to the administrator of the other daemon."""
-    return json.loads(keymill(vault, "principal", "new-xks-credential", "aws-kms", "--uri-path", PATH))["XksProxyAuthenticationCredential"]
+    return json.loads(keymill(vault, "principal", "new-xks-credential", "aws-kms", "--uri-path", path))["XksProxyAuthenticationCredential"]
 
 
 def prepared(vault: Daemon, ca: Path, tally: Tally):

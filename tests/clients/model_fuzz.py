@@ -2,7 +2,8 @@
 
     python3 tests/clients/model_fuzz.py [DAEMON [COUNT [SEED [NUMBER]]]]
 
-DAEMON is `one` for one Region, `regions` for several, with requests that are signed for each, or `china` for one of the China Regions.
+DAEMON is `one` for one Region, `regions` for several, with requests that are signed for each, `china` for one of the China Regions, or `stores` for one that has
+custom key stores, whose keys are behind the external key store proxy of a second daemon.
 Every answer is held to the model: a success to its operation's output, a refusal to its operation's errors and to those that every operation has. There must be no
 failure on the daemon's side, no hang, and no panic in its log. Request NUMBER of SEED is the same each time, whatever the count; given NUMBER, that one alone is
 sent, and shown.
@@ -11,6 +12,7 @@ sent, and shown.
 import base64
 import binascii
 import concurrent.futures
+import contextlib
 import gzip
 import http.client
 import json
@@ -26,10 +28,12 @@ import botocore.credentials
 import daemon
 from daemon import Daemon, admin_address, running
 from service_model import MODEL, OPERATIONS, SHAPES, Maker, world
+from stores_world import KeyStores, with_key_stores
 
 COUNT = 5_000
 DAEMONS = {"one": {}, "regions": {"KEYMILL_REGIONS": "us-east-1,us-west-2,eu-west-1"}, "china": {"KEYMILL_REGION": "cn-north-1"}}
 PROCESSES, CONNECTIONS = 4, 3
+KEY_STORE_OPERATIONS = {operation for operation in OPERATIONS if "CustomKeyStore" in operation}
 # For so many requests the same keys: later on hardly one would be enabled and free to use.
 BLOCK = 2_500
 # No answer within it is a hang.
@@ -97,6 +101,9 @@ class Request(Maker):
         operation = self.random.choice(OPERATIONS)
         described = MODEL["operations"][operation]
         members = self.members(SHAPES[described["input"]["shape"]]) if "input" in described else {}
+        # What the members of some operations must be together hardly comes by chance.
+        if (sound := self.world.get("Sound", {}).get(operation)) and self.one_in(2):
+            members = dict(self.random.choice(sound))
         kind = self.random.choices(["valid", "spoilt", "garbled", "target", "headers", "signature", "route"], [40, 25, 15, 5, 7, 5, 3])[0]
         if kind == "spoilt":
             members = self.spoil(members)
@@ -288,12 +295,23 @@ def work(mill: dict, facts: dict, seed: str, numbers: range) -> tuple[Counter, l
     return seen, faults
 
 
-def sent(mill: Daemon, seed: str, count: int) -> tuple[Counter, list[str]]:
+def facts_of(mill: Daemon, stores: KeyStores | None, block: int) -> dict:
+    """What requests of a block may name."""
+    facts = world(mill, str(block))
+    if stores is None:
+        return facts
+    more = stores.facts(block)
+    for name, weight in (("KeyId", 6), ("CiphertextBlob", 2)):
+        more[name] = facts[name] + more[name] * weight
+    return facts | more
+
+
+def sent(mill: Daemon, stores: KeyStores | None, seed: str, count: int) -> tuple[Counter, list[str]]:
     """Sends all of them, block by block, from several processes at once."""
     seen, faults = Counter(), []
     with concurrent.futures.ProcessPoolExecutor(PROCESSES) as pool:
         for block, begin in enumerate(range(0, count, BLOCK)):
-            facts, end = world(mill, str(block)), min(begin + BLOCK, count)
+            facts, end = facts_of(mill, stores, block), min(begin + BLOCK, count)
             parts = [range(begin + first, end, PROCESSES) for first in range(PROCESSES)]
             for done in [pool.submit(work, mill.facts, facts, seed, part) for part in parts]:
                 their_seen, their_faults = done.result()
@@ -308,12 +326,16 @@ def main() -> None:
     count = int(sys.argv[2]) if len(sys.argv) > 2 else COUNT
     seed = sys.argv[3] if len(sys.argv) > 3 else f"{time.time_ns():x}"
     print(f"daemon {of_daemon}, seed {seed}")
-    with running(DAEMONS[of_daemon]) as mill:
+    with contextlib.ExitStack() as stack:
+        if of_daemon == "stores":
+            mill, stores = stack.enter_context(with_key_stores())
+        else:
+            mill, stores = stack.enter_context(running(DAEMONS[of_daemon])), None
         if len(sys.argv) > 4:
-            print(*Sender(mill.facts, world(mill, "0"), seed).send(int(sys.argv[4]), show=True))
+            print(*Sender(mill.facts, facts_of(mill, stores, 0), seed).send(int(sys.argv[4]), show=True))
             return
         began = time.monotonic()
-        seen, faults = sent(mill, seed, count)
+        seen, faults = sent(mill, stores, seed, count)
         seconds = time.monotonic() - began
         print(*faults[:FAULTS_SHOWN], sep="\n\n")
         for kind in ("valid", "spoilt", "garbled", "target", "headers", "signature", "route"):
@@ -325,6 +347,10 @@ def main() -> None:
         done = {said.split()[0] for (_, said) in seen if said.endswith(" 200")}
         print(f"{sum(seen.values())} requests in {seconds:.0f} s; {len(done)} operations succeeded at least once")
         assert not faults, f"{len(faults)} faults with seed {seed}"
+        if stores is not None:
+            print(f"the proxy has encrypted or decrypted {stores.served()} times")
+            # In fewer requests one of them may have failed each time by chance.
+            assert count < 4 * BLOCK or done >= KEY_STORE_OPERATIONS, f"never done with seed {seed}: {KEY_STORE_OPERATIONS - done}"
         with urllib.request.urlopen(f"{admin_address(mill.facts)}/ready", timeout=30) as answer:
             assert answer.status == 200, answer.status
         log = mill.log.read_text(errors="replace")
@@ -332,7 +358,7 @@ def main() -> None:
         assert not loud, loud[:5]
         assert mill.client("provisioner").generate_data_key_without_plaintext(KeyId=daemon.ALIAS, KeySpec="AES_256")["CiphertextBlob"]
         assert mill.stop() == 0, "SIGTERM did not end the daemon cleanly"
-    kind = {"one": "", "regions": ", several Regions", "china": ", a China Region"}[of_daemon]
+    kind = {"one": "", "regions": ", several Regions", "china": ", a China Region", "stores": ", custom key stores"}[of_daemon]
     daemon.report(f"requests made up from the service model{kind}", f"(seed {seed})", sum(seen.values()))
 
 

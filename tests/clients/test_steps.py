@@ -51,6 +51,7 @@ store-out        store_out.py
 model-fuzz       model_fuzz.py
 fuzz-regions     model_fuzz.py regions 2500
 fuzz-china       model_fuzz.py china 2500
+fuzz-stores      model_fuzz.py stores 2500
 python-package   python_package.py
 python-waits     python_waits.py
 prometheus       prometheus.py
