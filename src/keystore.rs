@@ -431,4 +431,4 @@ impl Keystore {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

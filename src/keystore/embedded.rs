@@ -41,6 +41,7 @@ impl Keystore {
         let record = sealer.seal_head(&Head::first(), &entropy)?;
         store
             .commit(Commit {
+                expected_head: None,
                 expected: 0,
                 head: record,
                 puts: Vec::new(),

@@ -14,7 +14,9 @@
 
 use crate::keystore::KeystoreError;
 use crate::keystore::record::{Corrupt, FORMAT, Kind, Record};
-use crate::keystore::store::{Changed, Changes, Commit, Contents, Shared, Store, StoreFuture};
+use crate::keystore::store::{
+    Changed, Changes, Commit, Contents, REMEMBERED_REVISIONS, Shared, Store, StoreFuture,
+};
 use session::{Failure, Parameter, Session};
 use std::time::Duration;
 use tokio_postgres::Row;
@@ -34,9 +36,6 @@ pub use watch::PostgresWatch;
 const LOOK_TIME_MAX: Duration = Duration::from_secs(2);
 /// Time for a change.
 const COMMIT_TIME_MAX: Duration = Duration::from_secs(10);
-/// For so many revisions, a record that was removed is remembered. A node that is further behind
-/// reads the whole store.
-const TOMBSTONE_REVISIONS: u64 = 100_000;
 
 /// The channel of notifications, which are hints.
 const CHANNEL: &str = "keymill";
@@ -56,10 +55,12 @@ const SETTINGS: &str = "SELECT current_setting('fsync', true), pg_is_in_recovery
 
 const FIRST: &str = "INSERT INTO keymill.head (one, revision, sealed) VALUES (1, $1, $2) ON CONFLICT DO NOTHING RETURNING revision";
 
-/// The head moves from $1 to $2, or nothing happens. `set_config` is of this transaction, and is
-/// done before it is committed.
+/// The head moves from $1 to $2, or nothing happens: nor does it where $1 has another content than
+/// this node has read, in a database that has taken the place of that one. `set_config` is of this
+/// transaction, and is done before it is committed.
 const COMMIT: &str = "WITH moved AS (\
-        UPDATE keymill.head SET revision = $2, sealed = $3 WHERE one = 1 AND revision = $1 RETURNING revision\
+        UPDATE keymill.head SET revision = $2, sealed = $3 WHERE one = 1 AND revision = $1 \
+        AND ($9::bytea IS NULL OR sealed = $9) RETURNING revision\
     ), written AS (\
         INSERT INTO keymill.record (k, revision, request, sealed) \
         SELECT changed.k, moved.revision, $4, changed.sealed \
@@ -114,7 +115,7 @@ impl PostgresStore {
             Ok(!rows.is_empty())
         };
         let begun = begun.await;
-        self.outcome(begun)
+        self.read(begun)
     }
 
     /// Makes the tables where they are missing, and begins with this head where there is none. Of
@@ -157,7 +158,7 @@ impl PostgresStore {
             }
             check_primary(row, 1)
         });
-        self.outcome(found)
+        self.read(found)
     }
 
     async fn session(&mut self) -> Result<&Session, KeystoreError> {
@@ -178,6 +179,17 @@ impl PostgresStore {
             self.session = None;
             self.error(failure)
         })
+    }
+
+    /// The outcome of a step that only reads: without an answer, nothing has changed either.
+    fn read<T>(&mut self, done: Result<T, Failure>) -> Result<T, KeystoreError> {
+        self.outcome(done.map_err(|failure| match failure {
+            Failure::Unanswered(reason) => Failure::Refused {
+                state: String::new(),
+                reason,
+            },
+            failure => failure,
+        }))
     }
 
     fn error(&self, failure: Failure) -> KeystoreError {
@@ -205,7 +217,7 @@ impl PostgresStore {
         let read = session
             .each_row(CHANGES, &[(&revision, Type::INT8)], take)
             .await;
-        self.outcome(read)?;
+        self.read(read)?;
         if let Some(name) = unknown {
             return Err(self.corrupt(Corrupt::Kind(name)));
         }
@@ -225,8 +237,8 @@ impl PostgresStore {
         let removals = commit.removals.into_iter();
         let removals = removals.map(|(kind, id)| (row_name(kind, &id), None));
         let (names, bodies): (Vec<String>, Vec<Option<Vec<u8>>>) = puts.chain(removals).unzip();
-        let oldest = number(commit.head.revision.saturating_sub(TOMBSTONE_REVISIONS));
-        let parameters: [Parameter<'_>; 8] = [
+        let oldest = number(commit.head.revision.saturating_sub(REMEMBERED_REVISIONS));
+        let parameters: [Parameter<'_>; 9] = [
             (&expected, Type::INT8),
             (&revision, Type::INT8),
             (&commit.head.body, Type::BYTEA),
@@ -235,6 +247,7 @@ impl PostgresStore {
             (&bodies, Type::BYTEA_ARRAY),
             (&oldest, Type::INT8),
             (&CHANNEL, Type::TEXT),
+            (&commit.expected_head, Type::BYTEA),
         ];
         let session = self.session().await?;
         let written = session.rows(COMMIT_TIME_MAX, COMMIT, &parameters).await;

@@ -7,6 +7,10 @@ use crate::keystore::record::{Kind, Record};
 use std::pin::Pin;
 use uuid::Uuid;
 
+/// For so many revisions, a shared store remembers a record that was removed. A node that is further
+/// behind reads the whole store.
+pub(super) const REMEMBERED_REVISIONS: u64 = if cfg!(test) { 8 } else { 100_000 };
+
 /// A future that a [`Store`] returns.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, KeystoreError>> + Send + 'a>>;
 
@@ -25,6 +29,9 @@ pub struct Contents {
 pub struct Commit {
     /// The revision of the head before the transaction.
     pub expected: u64,
+    /// The content of the head's row before it, if it is known: of a shared store, where another
+    /// database may be in the place of the one that was read, with another head of that revision.
+    pub expected_head: Option<Vec<u8>>,
     /// The head after the transaction.
     pub head: Record,
     /// Rows that are new or replaced.

@@ -27,7 +27,7 @@ mod last_uses;
 mod principals;
 mod related;
 mod rollback;
-mod shared;
+pub(crate) mod shared;
 
 struct TestStore {
     folder: tempfile::TempDir,

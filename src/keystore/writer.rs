@@ -55,6 +55,8 @@ pub(super) struct Writer {
     is_unknown: bool,
     /// Whether other processes write to the store too.
     is_shared: bool,
+    /// Whether a shared store has been found to have another history than this process has seen.
+    is_forked: bool,
     /// The last commit that was sent.
     pending: Option<Pending>,
     pub(super) retry: Retry,
@@ -105,6 +107,7 @@ impl Writer {
             in_doubt: false,
             is_unknown: false,
             is_shared,
+            is_forked: false,
             pending: None,
             retry: Retry {
                 clock: Clock::system(),
@@ -252,6 +255,7 @@ impl Writer {
         };
         let mut commit = Commit {
             expected: self.head.revision,
+            expected_head: self.sealed_head.as_ref().map(|row| row.body.clone()),
             head: sealed,
             puts: Vec::new(),
             removals: Vec::new(),

@@ -3,7 +3,7 @@
 //! `keymill.head` has one row: the revision and the sealed head. `keymill.record` has a row for
 //! each record, by kind and id, with the revision and the transaction of its last change. A record
 //! that was removed stays as a row without content, so that other nodes learn of it; see
-//! `TOMBSTONE_REVISIONS`. Every name is qualified, and nothing of a session is relied on.
+//! `REMEMBERED_REVISIONS`. Every name is qualified, and nothing of a session is relied on.
 //!
 //! Nothing is made where all of it is there, so that the daily role needs no right to make tables.
 

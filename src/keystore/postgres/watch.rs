@@ -65,7 +65,7 @@ impl PostgresWatch {
         });
         let store = self.store.name();
         self.store
-            .outcome(found)?
+            .read(found)?
             .ok_or(KeystoreError::Empty { store })
     }
 }

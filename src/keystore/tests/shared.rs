@@ -4,11 +4,13 @@
 use super::conformance::{self, Place, PutBack};
 use super::*;
 use crate::keystore::postgres::Access;
-use node::Node;
+pub(crate) use node::Node;
 use proxy::{Cut, Proxy};
-use server::{PASSWORD, Server};
+use server::PASSWORD;
+pub(crate) use server::Server;
 use std::time::Duration;
 
+mod histories;
 mod node;
 mod proxy;
 mod server;
@@ -22,8 +24,9 @@ async fn store_1_the_shared_store_conforms() {
     nodes_start_at_once(&server).await;
     a_change_reaches_the_other_nodes(&server).await;
     nodes_that_change_the_store_at_once_lose_nothing(&server).await;
-    what_is_put_back_under_a_running_node_is_not_taken(&server).await;
-    a_node_that_is_far_behind_reads_everything(&server).await;
+    histories::what_is_put_back_under_a_running_node_is_not_taken(&server).await;
+    histories::a_change_goes_to_the_head_that_was_read_and_to_none_like_it(&server).await;
+    histories::a_node_that_is_far_behind_reads_everything(&server).await;
     an_answer_that_is_lost_is_looked_up(&server).await;
     a_commit_is_durable_whatever_the_database_is_set_to(&server).await;
     the_way_to_the_database_is_guarded(&server).await;
@@ -224,95 +227,6 @@ async fn nodes_that_change_the_store_at_once_lose_nothing(server: &Server) {
         count.unwrap().parse::<u64>().unwrap()
     };
     assert!(nodes.iter().map(lost).sum::<u64>() > 0, "they never met");
-}
-
-/// A running node keeps what is in force, says so, and takes no change.
-async fn what_is_put_back_under_a_running_node_is_not_taken(server: &Server) {
-    let place = Node::new(server).await;
-    let node = Arc::new(place.begin().await);
-    let key = draft(KeyState::Enabled);
-    let id = key.key.regional_id();
-    apply(&node, vec![Change::PutKey(key)]).await.unwrap();
-    place.keep().await;
-    let entry = Arc::clone(&node.snapshot().keys[&id]);
-    let disabled = KmsKey {
-        state: KeyState::Disabled,
-        ..entry.key.clone()
-    };
-    apply(&node, vec![Change::PutKey(entry.with_key(disabled))])
-        .await
-        .unwrap();
-    let revision = node.revision();
-    place.put_back(PutBack::All).await;
-    let mut follower = place.store().follower(Arc::clone(&node));
-    follower.follow().await;
-    let problem = node.halt().freshness().unwrap().problem().unwrap();
-    assert!(problem.contains("went back to revision 2"), "{problem}");
-    let refused = apply(&node, vec![Change::RemoveKey(id)]).await.unwrap_err();
-    assert!(refused.to_string().contains("went back"), "{refused}");
-    assert_eq!(node.snapshot().keys[&id].key.state, KeyState::Disabled);
-    // Another head of the same revision: the same change, made again on the older copy.
-    let other = place.another();
-    let two = other.open().await.unwrap();
-    let entry = Arc::clone(&two.snapshot().keys[&id]);
-    let described = KmsKey {
-        description: "fork".to_owned(),
-        ..entry.key.clone()
-    };
-    apply(&two, vec![Change::PutKey(entry.with_key(described))])
-        .await
-        .unwrap();
-    assert_eq!(two.revision(), revision);
-    follower.follow().await;
-    let problem = node.halt().freshness().unwrap().problem().unwrap();
-    assert!(problem.contains("another head of revision 3"), "{problem}");
-    // Rows under the right head: a record that was put back, and one whose content is edited.
-    let place = Node::new(server).await;
-    let node = Arc::new(place.begin().await);
-    let other = Arc::new(place.another().open().await.unwrap());
-    apply(&other, vec![Change::PutKey(draft(KeyState::Enabled))])
-        .await
-        .unwrap();
-    place
-        .sql("UPDATE keymill.record SET sealed = NULL WHERE k LIKE 'key %'")
-        .await;
-    let mut follower = place.store().follower(Arc::clone(&node));
-    follower.follow().await;
-    let problem = node.halt().freshness().unwrap().problem().unwrap();
-    assert!(
-        problem.contains("does not hold the set of records of its revision 2"),
-        "{problem}"
-    );
-    assert_eq!(node.revision(), 1);
-}
-
-/// What is remembered of removed records goes after a while; a node that has missed it still finds
-/// what is there.
-async fn a_node_that_is_far_behind_reads_everything(server: &Server) {
-    let place = Node::new(server).await;
-    let one = place.begin().await;
-    let drafts = [draft(KeyState::Enabled), draft(KeyState::Enabled)];
-    let ids = drafts.each_ref().map(|draft| draft.key.regional_id());
-    for draft in drafts {
-        apply(&one, vec![Change::PutKey(draft)]).await.unwrap();
-    }
-    let behind = place.another();
-    let two = Arc::new(behind.open().await.unwrap());
-    let fence = two.snapshot().keys[&ids[1]].fence;
-    apply(&one, vec![Change::RemoveKey(ids[0])]).await.unwrap();
-    place
-        .sql("DELETE FROM keymill.record WHERE sealed IS NULL")
-        .await;
-    assert_eq!(
-        follows(&two, &behind.store(), |now| now.keys.len() == 1).await,
-        1
-    );
-    assert_eq!(
-        two.snapshot().keys[&ids[1]].fence,
-        fence,
-        "it is used as before"
-    );
-    apply(&two, vec![Change::RemoveKey(ids[1])]).await.unwrap();
 }
 
 /// A change whose answer is lost on its way is looked up: it was made, or is made once more.

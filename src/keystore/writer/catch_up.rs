@@ -7,14 +7,17 @@
 //! Where the sum does not fit, because a node is far behind or rows were changed from outside, the
 //! whole store is read and verified as at a start. If that fails too, nothing is taken.
 //!
-//! A head of an earlier revision, or another head of the same revision, is never taken.
+//! A head of an earlier revision, or another head of the same revision, is never taken. Nor is a
+//! later head that what has changed does not lead to, although the store remembers all of it and is
+//! sound as a whole: it is of another history. A failover has lost changes that this node has seen,
+//! and another node has made further ones since.
 
 use crate::key::KeyId;
 use crate::key::regions::{RegionalId, Regions, Unnamed};
 use crate::keystore::body::{self, Entry};
 use crate::keystore::loaded::Verified;
 use crate::keystore::record::{self, Corrupt, Head, Kind, Record, Term};
-use crate::keystore::store::{Changed, Changes};
+use crate::keystore::store::{Changed, Changes, REMEMBERED_REVISIONS};
 use crate::keystore::terms::Name;
 use crate::keystore::writer::{WriteContext, Writer};
 use crate::keystore::{Change, KeystoreError, Snapshot, related};
@@ -37,6 +40,13 @@ pub(in crate::keystore) struct CaughtUp {
     pub(in crate::keystore) keys: BTreeSet<KeyId>,
     /// Whether the commit that was asked about is in the store.
     pub(in crate::keystore) has_pending: bool,
+}
+
+/// Whether a head that is sound is one that follows the one in force.
+#[derive(Clone, Copy)]
+enum History {
+    AsSeen,
+    Other,
 }
 
 /// A record that has changed: what is to be done with its term, and its content.
@@ -89,10 +99,16 @@ impl Writer {
             let mut requests = changes.changed.iter().map(|one| one.request);
             changes.head == sought.head || requests.any(|request| request == sought.request)
         });
+        let mut history = History::AsSeen;
         let taken = match self.steps(&changes, &head, context.regions) {
             Ok(steps) => self.taken(current, steps, &head, context.regions),
+            Err(_) if self.is_forked => return Err(self.forked()),
             Err(error) => {
                 tracing::info!(%error, "the whole store is read again");
+                let is_remembered = head.revision - self.head.revision <= REMEMBERED_REVISIONS;
+                if is_remembered && matches!(error, Corrupt::Set { .. }) {
+                    history = History::Other;
+                }
                 None
             }
         };
@@ -101,7 +117,7 @@ impl Writer {
                 self.accept(head, changes.head);
                 taken
             }
-            None => self.read_whole(current, context.regions).await?,
+            None => self.read_whole(current, history, context.regions).await?,
         };
         Ok(Some(CaughtUp {
             snapshot,
@@ -231,6 +247,7 @@ impl Writer {
     async fn read_whole(
         &mut self,
         current: &Snapshot,
+        history: History,
         regions: &Regions,
     ) -> Result<(Snapshot, BTreeSet<KeyId>), KeystoreError> {
         let contents = self.store.reopen().await?;
@@ -241,6 +258,10 @@ impl Writer {
             .newer_head(&row)
             .and_then(|_newer| Verified::again(&contents, &self.sealer, regions));
         let verified = verified.map_err(|source| self.corrupt(source))?;
+        if let History::Other = history {
+            self.is_forked = true;
+            return Err(self.forked());
+        }
         let mut next = verified.snapshot;
         let all: BTreeSet<_> = current
             .keys
@@ -261,7 +282,13 @@ impl Writer {
         self.sealed_head = Some(row);
         self.sealed = self.sealed.max(head.revision);
         self.in_doubt = false;
+        self.is_forked = false;
         self.remember(&head);
+    }
+
+    fn forked(&self) -> KeystoreError {
+        let revision = self.head.revision;
+        self.corrupt(Corrupt::Forked { revision })
     }
 
     fn corrupt(&self, source: Corrupt) -> KeystoreError {

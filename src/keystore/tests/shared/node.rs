@@ -10,16 +10,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A database, and the folder of one node.
-pub(super) struct Node<'a> {
+pub(crate) struct Node<'a> {
     pub(super) server: &'a Server,
     pub(super) database: String,
-    pub(super) folder: tempfile::TempDir,
-    pub(super) root: Arc<RootKey>,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) root: Arc<RootKey>,
     pub(super) access: Access,
 }
 
 impl<'a> Node<'a> {
-    pub(super) async fn new(server: &'a Server) -> Self {
+    pub(crate) async fn new(server: &'a Server) -> Self {
         let database = server.database().await;
         Self {
             access: server.access(&database),
@@ -31,7 +31,7 @@ impl<'a> Node<'a> {
     }
 
     /// Another node of the same store.
-    pub(super) fn another(&self) -> Self {
+    pub(crate) fn another(&self) -> Self {
         Self {
             server: self.server,
             database: self.database.clone(),
@@ -41,7 +41,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    pub(super) fn store(&self) -> SharedStore {
+    pub(crate) fn store(&self) -> SharedStore {
         SharedStore {
             access: self.access.clone(),
             direct: Some(self.access.clone()),

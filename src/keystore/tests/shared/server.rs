@@ -17,7 +17,7 @@ const NOBODY: u32 = 65534;
 const START_TIME_MAX: Duration = Duration::from_secs(120);
 pub(super) const PASSWORD: &str = "not-a-secret-of-anyone";
 
-pub(super) struct Server {
+pub(crate) struct Server {
     pub(super) folder: TempDir,
     process: Child,
     pub(super) port: u16,
@@ -25,7 +25,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
