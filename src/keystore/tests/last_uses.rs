@@ -14,6 +14,11 @@ fn last(operation: &str) -> Arc<LastUse> {
     })
 }
 
+/// A use of the key, written.
+pub(super) fn used(key: RegionalId) -> Change {
+    put(key, &last("Sign"))
+}
+
 fn put(key: RegionalId, last: &Arc<LastUse>) -> Change {
     Change::PutLastUses(UsesShard::of(key), vec![(key, Arc::clone(last))])
 }

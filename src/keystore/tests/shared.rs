@@ -27,6 +27,7 @@ async fn store_1_the_shared_store_conforms() {
     histories::what_is_put_back_under_a_running_node_is_not_taken(&server).await;
     histories::a_change_goes_to_the_head_that_was_read_and_to_none_like_it(&server).await;
     histories::a_node_that_is_far_behind_reads_everything(&server).await;
+    the_last_uses_of_removed_keys_go_everywhere(&server).await;
     an_answer_that_is_lost_is_looked_up(&server).await;
     a_commit_is_durable_whatever_the_database_is_set_to(&server).await;
     the_way_to_the_database_is_guarded(&server).await;
@@ -183,6 +184,38 @@ async fn a_change_reaches_the_other_nodes(server: &Server) {
         apply(node, vec![put]).await.unwrap();
     }
     assert_eq!(two.snapshot().audit_heads.len(), 2);
+}
+
+/// Where a key is removed, the records say so; elsewhere nothing is left of them in memory.
+async fn the_last_uses_of_removed_keys_go_everywhere(server: &Server) {
+    let first = Node::new(server).await;
+    let second = first.another();
+    let one = first.begin().await;
+    let two = Arc::new(second.open().await.unwrap());
+    // The first two have one record of last uses, the last one has its own.
+    let ids = ["1230", "1231", "4560"].map(|begin| {
+        let id = format!("{begin}abcd-12ab-34cd-56ef-1234567890ab");
+        id.parse::<RegionalId>().unwrap()
+    });
+    for id in ids {
+        let mut key = draft(KeyState::Enabled);
+        key.key = KmsKey::new(id.id, account(), Timestamp(5));
+        key.materials.clear();
+        apply(&one, vec![Change::PutKey(key), last_uses::used(id)])
+            .await
+            .unwrap();
+    }
+    let used = |node: &Snapshot| {
+        let uses = node.last_uses.as_ref();
+        uses.map_or(0, |uses| uses.by_key.len())
+    };
+    follows(&two, &second.store(), |now| used(now) == 3).await;
+    for (removed, left) in [(ids[0], 2), (ids[2], 1)] {
+        apply(&one, vec![Change::RemoveKey(removed)]).await.unwrap();
+        let is_gone = |now: &Snapshot| !now.keys.contains_key(&removed);
+        follows(&two, &second.store(), is_gone).await;
+        assert_eq!((used(&one.snapshot()), used(&two.snapshot())), (left, left));
+    }
 }
 
 /// Three nodes add to one list, each as it finds it.
