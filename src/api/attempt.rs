@@ -146,17 +146,41 @@ impl Api {
     }
 
     /// Decides a change for the principal as it is then, again if another node was first, makes it
-    /// durable and published, and
-    /// returns once no request that began before can still pass its last check. The pooled keys of
-    /// `changed`, and of those related to it, are dropped.
+    /// durable and published, and returns once no request that began before can still pass its last
+    /// check. The pooled keys of `changed`, and of those related to it, are dropped.
     pub(crate) async fn change<T>(
         &self,
         requester: &Requester,
         changed: Option<KeyId>,
         mut decide: impl FnMut(&Attempt<'_>) -> Result<(Vec<Change>, T), ApiError>,
     ) -> Result<T, ApiError> {
+        self.changed(requester, |attempt| {
+            let (changes, outcome) = decide(attempt)?;
+            Ok((changes, (changed, outcome)))
+        })
+        .await
+    }
+
+    /// As [`Self::change`], of a key that only the newest state of the store may have.
+    pub(crate) async fn change_key<T>(
+        &self,
+        requester: &Requester,
+        mut decide: impl FnMut(&Attempt<'_>) -> Result<(KeyId, Vec<Change>, T), ApiError>,
+    ) -> Result<T, ApiError> {
+        self.changed(requester, |attempt| {
+            let (key, changes, outcome) = decide(attempt)?;
+            Ok((changes, (Some(key), outcome)))
+        })
+        .await
+    }
+
+    async fn changed<T>(
+        &self,
+        requester: &Requester,
+        mut decide: impl FnMut(&Attempt<'_>) -> Result<(Vec<Change>, (Option<KeyId>, T)), ApiError>,
+    ) -> Result<T, ApiError> {
         let decide = |snapshot: &Snapshot| decide(&self.attempt(requester, snapshot)?);
-        let outcome = self.keystore.apply(decide).await?;
+        let (changed, outcome) = self.keystore.apply(decide).await?;
         if let Some(key) = changed {
             self.pool.purge(key);
         }

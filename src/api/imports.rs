@@ -104,6 +104,7 @@ pub(super) async fn parameters(api: Arc<Api>, requester: Requester, body: Vec<u8
             Ok(Arc::clone(admitted.entry()))
         })
     };
+    api.keystore.refresh().await?;
     let entry = allowed()?;
     let (algorithm, spec) = wrapping(
         api.keystore.regions().home(),
@@ -341,6 +342,7 @@ pub(super) async fn import(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
         input.check_together(&entry.key)
     };
     // Admitted before anything is unwrapped, and again by the writer, on the store as it is then.
+    api.keystore.refresh().await?;
     let (id, spec) = api.read(&requester, |attempt| {
         let admitted = attempt.admit(ask, prepare)?;
         let key = &admitted.entry().key;
@@ -423,9 +425,8 @@ pub(super) async fn delete(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
     check_material_id(input.key_material_id.as_deref(), &mut violations);
     let key = violations.check(key)?;
     let ask = Ask::on(Action::DeleteImportedKeyMaterial, &key);
-    let id = key_changes::admitted_key(&api, &requester, ask)?;
     let named = input.key_material_id.as_deref();
-    api.change(&requester, Some(id), |attempt| {
+    api.change_key(&requester, |attempt| {
         let admitted = attempt.admit(ask, |_| Ok(()))?;
         let entry = admitted.entry();
         let import = match named {
@@ -446,10 +447,10 @@ pub(super) async fn delete(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
         // Deleting it again succeeds and changes nothing. What expired while it waited for its
         // rotation is still there to be given up.
         let Some(import) = import.filter(|import| import.present || import.pending) else {
-            return Ok((Vec::new(), reply));
+            return Ok((entry.key.id, Vec::new(), reply));
         };
         let draft = material::deleted(entry, import.id);
-        Ok((vec![Change::PutKey(draft)], reply))
+        Ok((entry.key.id, vec![Change::PutKey(draft)], reply))
     })
     .await
 }

@@ -5,7 +5,7 @@ use crate::api::key_reference::KeyReference;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Text};
 use crate::api::{Answer, Api, ApiError, Reply, Requester};
-use crate::key::{KeyId, KmsKey};
+use crate::key::KmsKey;
 use crate::keystore::{Change, KeyEntry};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -82,17 +82,4 @@ pub(super) async fn edit(
         Ok((changes, admitted.answer(Reply::empty())?))
     })
     .await
-}
-
-/// The key that a change is about: known before, so that the pool knows what to purge. The change
-/// itself is admitted again by the writer, on the store as it is then.
-pub(super) fn admitted_key(
-    api: &Api,
-    requester: &Requester,
-    ask: Ask<'_>,
-) -> Result<KeyId, ApiError> {
-    api.read(requester, |attempt| {
-        let admitted = attempt.admit(ask, |_| Ok(()))?;
-        Ok(admitted.entry().key.id)
-    })
 }

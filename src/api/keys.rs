@@ -5,7 +5,7 @@
 //! and answered only when no earlier request can still pass its last check (POOL-4).
 
 use crate::api::admission::Ask;
-use crate::api::key_changes::{KeyInput, admitted_key, edit};
+use crate::api::key_changes::{KeyInput, edit};
 use crate::api::members::Members;
 use crate::api::rotation;
 use crate::api::validation::Violations;
@@ -253,8 +253,7 @@ async fn move_state(
     ask: Ask<'_>,
     transition: impl Fn(&KmsKey, &Snapshot) -> Result<KeyState, InvalidState>,
 ) -> Result<(Arc<KeyEntry>, KeyState), ApiError> {
-    let id = admitted_key(api, requester, ask)?;
-    api.change(requester, Some(id), |attempt| {
+    api.change_key(requester, |attempt| {
         let admitted = attempt.admit(ask, |_| Ok(()))?;
         let entry = admitted.entry();
         let moved = transition(&entry.key, attempt.snapshot);
@@ -268,7 +267,7 @@ async fn move_state(
             }
             vec![Change::PutKey(draft)]
         };
-        Ok((changes, (Arc::clone(entry), state)))
+        Ok((entry.key.id, changes, (Arc::clone(entry), state)))
     })
     .await
 }

@@ -121,8 +121,7 @@ pub(super) async fn on_demand(api: Arc<Api>, requester: Requester, body: Vec<u8>
     let input: KeyInput<'_> = wire::decode(&body)?;
     let key = input.key()?;
     let ask = Ask::on(Action::RotateKeyOnDemand, &key);
-    let id = key_changes::admitted_key(&api, &requester, ask)?;
-    api.change(&requester, Some(id), |attempt| {
+    api.change_key(&requester, |attempt| {
         let admitted = attempt.admit(ask, |entry| {
             check_spec(&entry.key)?;
             check_replicas(entry, attempt.snapshot)?;
@@ -140,7 +139,8 @@ pub(super) async fn on_demand(api: Arc<Api>, requester: Requester, body: Vec<u8>
         let last = draft.materials.last().map(|material| material.id());
         let imported = draft.key.current_import().map(|import| import.id);
         let reply = object.end().with_id(imported.or(last));
-        Ok((vec![Change::PutKey(draft)], admitted.answer(reply)?))
+        let changes = vec![Change::PutKey(draft)];
+        Ok((entry.key.id, changes, admitted.answer(reply)?))
     })
     .await
 }

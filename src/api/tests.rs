@@ -21,6 +21,7 @@ use crate::pool;
 use crate::rates;
 use crate::web_identity::{WebIdentities, issuer};
 use crate::xks_proxy::{self, Proxies};
+use inside::Inside;
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -40,6 +41,7 @@ pub(crate) mod fence;
 mod grants;
 mod held;
 mod imports;
+mod inside;
 mod key_pairs;
 mod key_policies;
 pub(crate) mod key_stores;
@@ -152,45 +154,16 @@ impl Bench {
         let regions = Regions::new(partition, name, others.iter().copied());
         let store_metrics = Arc::new(Metrics::new().unwrap());
         let path = folder.path().join("keystore.db");
-        let keystore = Keystore::create(
-            &path,
-            &root,
-            regions.clone(),
-            Arc::clone(&entropy),
-            store_metrics,
-        );
-        let clock = Clock::manual(NOW);
-        let clone_word = Arc::new(CloneWord::new());
-        let config = pool::Config {
-            enabled: false,
-            ..pool::Config::default()
-        };
-        let parts = (Arc::clone(&entropy), clock.clone(), Arc::clone(&clone_word));
-        let pool = Pool::new(config, parts.0, parts.1, parts.2, &metrics).unwrap();
-        let keystore = Arc::new(keystore.await.unwrap());
-        let audit = audit(&folder.path().join("audit"), &root, &entropy);
-        let account = ACCOUNT.parse().unwrap();
-        let parts = Parts {
-            keystore,
-            pool,
-            web_identities: WebIdentities::new(issuers, partition, account, &clock, &metrics),
-            attestations: Attestations::new(roots, &metrics),
-            xks_proxies: Proxies::new(hosts, &clock, &metrics).unwrap(),
-            clone_word,
-            entropy,
-            clock,
-            rates: Rates::new(rates, &regions),
-            audit,
-        };
-        let api = Api::new(parts, &metrics);
-        let admin = Principal::operator(0, ACCOUNT.parse().unwrap());
-        Self {
+        let keystore = Keystore::create(&path, &root, regions, Arc::clone(&entropy), store_metrics);
+        let inside = Inside {
             folder,
-            api,
-            faults,
             metrics,
-            admin,
-        }
+            faults,
+            entropy,
+            keystore: keystore.await.unwrap(),
+            clock: Clock::manual(NOW),
+        };
+        inside.bench(&root, rates, issuers, roots, hosts)
     }
 
     /// The specs of pairs in this Region, without those that take seconds to make.

@@ -321,6 +321,19 @@ impl Keystore {
         })
     }
 
+    /// Brings what is read to the newest state of a shared store, before something is done that
+    /// cannot wait for the writer and may depend on a change that another node has just answered.
+    /// Does nothing for an embedded store.
+    ///
+    /// # Errors
+    /// [`KeystoreError`].
+    pub async fn refresh(&self) -> Result<(), KeystoreError> {
+        match self.halt.freshness() {
+            Some(_) => self.take_over().await,
+            None => Ok(()),
+        }
+    }
+
     /// Takes over the changes of other nodes.
     async fn take_over(&self) -> Result<(), KeystoreError> {
         let mut writer = self.free_writer().await?;

@@ -64,6 +64,7 @@ pub(in crate::api) async fn create(api: Arc<Api>, requester: Requester, body: Ve
         Ok(store)
     };
     let action = Action::CreateCustomKeyStore;
+    api.keystore.refresh().await?;
     let asked = api.read(&requester, |attempt| {
         attempt.admit_alone(action, Conditions::None, || made(attempt))
     })?;

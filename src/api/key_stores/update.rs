@@ -53,6 +53,7 @@ pub(in crate::api) async fn update(api: Arc<Api>, requester: Requester, body: Ve
         Ok(store)
     };
     let action = Action::UpdateCustomKeyStore;
+    api.keystore.refresh().await?;
     let asked = api.read(&requester, |attempt| {
         attempt.admit_alone(action, Conditions::None, || updated(attempt))
     })?;

@@ -79,6 +79,9 @@ pub(in crate::api) async fn create(api: Arc<Api>, requester: Requester, body: Ve
     let members = Members::NewKey(kind, bypass, &request_tags);
     // Admitted before material is drawn, which may take long, and again by the writer, on the store
     // as it is then.
+    if named.store.is_some() {
+        api.keystore.refresh().await?;
+    }
     let ((spec, usage, origin), place) = api.read(&requester, |attempt| {
         attempt.admit_alone(Action::CreateKey, members, || {
             let (spec, usage, origin) = check_supported(&input, kind)?;

@@ -5,6 +5,7 @@ use super::fence::{at_once, between};
 use super::*;
 
 mod by_clock;
+mod by_nodes;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const MINT: &str = "GenerateDataKeyWithoutPlaintext";
