@@ -51,18 +51,20 @@ class Daemon:
 
     def __init__(
         self, folder: Path, overrides: dict[str, str] | None = None, wrapper: tuple[str, ...] = (), arguments: tuple[str, ...] = (),
+        listen: str = "127.0.0.1:0",
     ):
         self.state = folder / "state"
         self.log = folder / "daemon.log"
         self.overrides = overrides or {}
         self.wrapper = wrapper
         self.arguments = arguments
+        self.listen = listen
         self.process: subprocess.Popen | None = None
         self.facts: dict = {}
 
     def start(self) -> None:
         """Returns once the daemon has said that it is ready."""
-        command = [*self.wrapper, BINARY, "dev", "--json", "--dir", self.state, "--listen", "127.0.0.1:0", *self.arguments]
+        command = [*self.wrapper, BINARY, "dev", "--json", "--dir", self.state, "--listen", self.listen, *self.arguments]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,

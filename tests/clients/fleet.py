@@ -34,14 +34,14 @@ DATABASE = "fleet"
 
 
 class Node:
-    """A daemon, and boto3 clients of it that repeat nothing."""
+    """A daemon, and boto3 clients of it that repeat nothing unless they are told to."""
 
-    def __init__(self, name: str, folder: Path, url: str, notify: str, root_key: Path, tally: Tally):
+    def __init__(self, name: str, folder: Path, url: str, notify: str, root_key: Path, tally: Tally, attempts: int = 1):
         overrides = {"KEYMILL_STORE__MAX_STALENESS_MS": str(int(STALENESS_SECONDS * 1000)), "KEYMILL_LOG__LEVEL": "info"}
         if notify:
             overrides["KEYMILL_STORE__NOTIFY_URL"] = notify
         (folder / name).mkdir()
-        self.name, self.tally = name, tally
+        self.name, self.tally, self.attempts = name, tally, attempts
         self.daemon = Daemon(folder / name, overrides, arguments=("--store", url, "--root-key", str(root_key)))
 
     def start(self) -> None:
@@ -51,7 +51,7 @@ class Node:
     def client(self, role: str):
         principal = self.daemon.principal(role)
         session = boto3.session.Session(principal["access_key_id"], principal["secret_access_key"], region_name=self.daemon.facts["region"])
-        config = botocore.config.Config(max_pool_connections=16, read_timeout=60, retries={"total_max_attempts": 1})
+        config = botocore.config.Config(max_pool_connections=16, read_timeout=60, retries={"mode": "standard", "total_max_attempts": self.attempts})
         client = session.client("kms", endpoint_url=self.daemon.endpoint, config=config)
         client.meta.events.register("after-call.kms", self.tally.count)
         return client

@@ -37,9 +37,11 @@ def as_user(command: list[str]) -> list[str]:
 class Server:
     """One cluster of databases."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, *options: str):
         self.folder = folder
         self.port = free_port()
+        # Settings of this server alone, which a copy of its cluster does not have.
+        self.options = options
         self.process: subprocess.Popen | None = None
         self.version = subprocess.run([program("postgres"), "--version"], capture_output=True, text=True, check=True).stdout.split()[2]
 
@@ -54,7 +56,7 @@ class Server:
     def start(self) -> None:
         command = [
             program("postgres"), "-D", str(self.folder / "data"), "-k", str(self.folder), "-p", str(self.port),
-            "-c", "listen_addresses=127.0.0.1",
+            "-c", "listen_addresses=127.0.0.1", *(part for option in self.options for part in ("-c", option)),
         ]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(as_user(command), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -69,6 +71,29 @@ class Server:
             self.process.send_signal(signal.SIGQUIT)
             self.process.wait()
             self.process = None
+
+    def kill_postmaster(self) -> None:
+        """Kill -9 of the first process. The others notice, and end by themselves."""
+        self.process.kill()
+        self.process.wait()
+        self.process = None
+
+    def kill_backend(self) -> None:
+        """Kill -9 of one of the processes that serve connections, if there are any: the server ends the others, and recovers."""
+        kinds = "('client backend', 'walwriter')"
+        query = f"SELECT pid FROM pg_stat_activity WHERE backend_type IN {kinds} AND pid <> pg_backend_pid() ORDER BY backend_type, random() LIMIT 1"
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(self.ask("postgres", query)), signal.SIGKILL)
+
+    def start_again(self) -> None:
+        """A start that what is left of the server before may be in the way of."""
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                return self.start()
+            except AssertionError:
+                assert time.monotonic() < deadline, (self.folder / "log").read_text()[-4000:]
+                time.sleep(0.1)
 
     def ask(self, database: str, query: str, check: bool = True) -> str:
         """What psql prints, fields divided by |."""
@@ -96,6 +121,54 @@ def server():
             running.kill()
 
 
+class Pooler:
+    """PgBouncer in transaction mode before a server, with the settings that docs/fleet.md asks for."""
+
+    SETTINGS = """
+[databases]
+* = host={folder} port={to} user=keymill
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 8
+query_wait_timeout = 5
+server_login_retry = 1
+"""
+
+    def __init__(self, folder: Path, of: Server):
+        self.port = free_port()
+        self.folder = folder / "pgbouncer"
+        self.process: subprocess.Popen | None = None
+        self.folder.mkdir()
+        (self.folder / "pgbouncer.ini").write_text(self.SETTINGS.format(folder=of.folder, to=of.port, port=self.port))
+        said = subprocess.run(["pgbouncer", "--version"], capture_output=True, text=True, check=True).stdout
+        self.version = said.split()[1]
+
+    def start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                as_user(["pgbouncer", str(self.folder / "pgbouncer.ini")]), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", self.port)):
+                return
+            assert time.monotonic() < deadline and self.process.poll() is None, (self.folder / "log").read_text()
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def url(self, database: str) -> str:
+        return f"postgres://keymill@127.0.0.1:{self.port}/{database}"
+
+
 class Proxy:
     """Passes TCP connections on to a server: until it is told to cut them, to be silent, or to be slow."""
 
@@ -116,11 +189,14 @@ class Proxy:
             if self.refuses:
                 client.close()
                 continue
-            with contextlib.suppress(OSError):
+            try:
                 pair = (client, socket.create_connection(("127.0.0.1", self.to)))
-                self.connections.append(pair)
-                for source, sink in (pair, pair[::-1]):
-                    threading.Thread(target=self.pump, args=(source, sink), daemon=True).start()
+            except OSError:
+                client.close()
+                continue
+            self.connections.append(pair)
+            for source, sink in (pair, pair[::-1]):
+                threading.Thread(target=self.pump, args=(source, sink), daemon=True).start()
 
     def pump(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError, ValueError):

@@ -44,6 +44,8 @@ audit            audit.py
 store            store.py
 fleet            fleet.py
 fleet-hosts      fleet_hosts.py
+fleet-key-stores fleet_key_stores.py
+fleet-nonces     fleet_nonces.py 1000000
 bind             bind.py
 arrow-writers    arrow_writers.py
 object-store     object_store.py
