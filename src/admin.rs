@@ -1,5 +1,5 @@
 //! The operator's own operations, which AWS KMS leaves to IAM or does not have: principals, their
-//! access keys and sessions, what a policy would decide, and the audit log.
+//! access keys and sessions, what a policy would decide, the audit log, and the store as a whole.
 //!
 //! What this module does not do: decide who is an operator (that is `transport`), or the operations
 //! of AWS KMS (that is `api`).
@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 mod access_keys;
 mod audit_log;
+mod backups;
+mod daemon_status;
 mod listing;
 mod lookup;
 mod policy_check;
@@ -18,7 +20,7 @@ mod sessions;
 mod trust;
 
 /// The operator's own operations by their names, for tables by operation.
-pub const ADMINISTRATION: [&str; 16] = [
+pub const ADMINISTRATION: [&str; 17] = [
     "AcknowledgeAuditLog",
     "CheckPolicy",
     "CreateAccessKey",
@@ -34,8 +36,12 @@ pub const ADMINISTRATION: [&str; 16] = [
     "PutPrincipalPolicies",
     "PutPrincipalTags",
     "PutTrustPolicy",
+    "RecordBackup",
     "UpdateAccessKey",
 ];
+
+pub use backups::READ_STORE;
+pub use daemon_status::DESCRIBE_DAEMON;
 
 /// Whether an operation changes the store.
 fn changes(operation: &str) -> bool {
@@ -85,6 +91,7 @@ async fn perform(api: &Arc<Api>, operation: &str, operator: &Requester, body: &[
         "DescribeAuditLog" => audit_log::describe(api, body),
         "CreatePrincipal" => principals::create(api, operator, body).await,
         "ListPrincipals" => listing::list(api, body),
+        "RecordBackup" => backups::record(api, body),
         "DescribePrincipal" => listing::describe(api, operator, body),
         "DisablePrincipal" => principals::enable(api, operator, body, false).await,
         "EnablePrincipal" => principals::enable(api, operator, body, true).await,

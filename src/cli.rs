@@ -18,6 +18,7 @@ pub mod output;
 
 mod alias;
 mod audit;
+mod backup;
 #[cfg(feature = "bulk")]
 mod bind;
 mod blob;
@@ -42,11 +43,15 @@ mod man;
 mod no_bulk;
 mod policy;
 mod principal;
+mod progress;
 #[cfg(feature = "bulk")]
 mod provision;
+mod restore;
 #[cfg(feature = "bulk")]
 mod rewrap;
 mod serve;
+mod status;
+mod store;
 mod target;
 mod terminal;
 mod trust;
@@ -109,6 +114,15 @@ enum Command {
     Census(census::Arguments),
     /// Open every wrapped data key of a table, and find those that are there twice
     Verify(verify::Arguments),
+    /// Print once what a running daemon says of itself
+    Status(status::Arguments),
+    /// Write a verified backup of a store, also while a daemon serves from it
+    Backup(backup::Arguments),
+    /// Put a backup in the place of a store, and say before what that takes back
+    Restore(restore::Arguments),
+    /// Check stores
+    #[command(subcommand)]
+    Store(store::Command),
     /// Verify the audit log
     #[command(subcommand)]
     Audit(audit::Command),
@@ -127,11 +141,15 @@ enum Command {
 impl Command {
     /// Whether status 1 is an answer: something is wrong, or denied.
     fn is_check(&self) -> bool {
+        if let Self::Store(command) = self {
+            return command.is_check();
+        }
         matches!(
             self,
             Self::Verify(_)
                 | Self::Census(_)
                 | Self::Policy(_)
+                | Self::Status(_)
                 | Self::Audit(audit::Command::Verify(_))
         )
     }
@@ -178,6 +196,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
         Command::Rewrap(arguments) => rewrap::run(arguments, environment),
         Command::Census(arguments) => census::run(arguments, environment),
         Command::Verify(arguments) => verify::run(arguments, environment),
+        Command::Status(arguments) => status::run(&arguments, environment),
+        Command::Backup(arguments) => backup::run(arguments, environment),
+        Command::Restore(arguments) => restore::run(arguments, environment),
+        Command::Store(command) => store::run(command, environment),
         Command::Audit(command) => audit::run(command, environment),
         Command::Blob(command) => blob::run(command),
         Command::Config(command) => config::run(command, environment),

@@ -14,7 +14,7 @@ use crate::file::open;
 use crate::key::arn::AccountId;
 use crate::key::regions::Regions;
 use crate::keystore::SharedStore;
-use crate::keystore::postgres::Access;
+use crate::keystore::postgres::{Access, DatabaseUrl};
 use crate::web_identity::issuer;
 use crate::xks::{external_key, key_store};
 use crate::{audit, pool, rates, transport, xks_proxy};
@@ -118,18 +118,21 @@ impl Store {
         }
     }
 
+    /// How another database is reached that has the same password and authorities.
+    #[must_use]
+    pub fn access(&self, url: DatabaseUrl) -> Access {
+        let file = |path: &PathBuf| (!path.as_os_str().is_empty()).then(|| path.clone());
+        Access {
+            url,
+            password_file: file(&self.password_file),
+            ca_file: file(&self.ca_file),
+        }
+    }
+
     /// The shared store, if it is one.
     #[must_use]
     pub fn shared(&self) -> Option<SharedStore> {
-        let file = |path: &PathBuf| (!path.as_os_str().is_empty()).then(|| path.clone());
-        let access = |url: &String| {
-            let url = url.parse().ok()?;
-            Some(Access {
-                url,
-                password_file: file(&self.password_file),
-                ca_file: file(&self.ca_file),
-            })
-        };
+        let access = |url: &String| url.parse().ok().map(|url| self.access(url));
         Some(SharedStore {
             access: access(&self.url)?,
             direct: access(&self.notify_url),

@@ -28,6 +28,7 @@ mod core;
 mod descriptors;
 mod listeners;
 mod reload;
+mod status;
 mod upkeep;
 
 pub use self::core::{Announce, Core, OpenError, Opening};
@@ -102,6 +103,15 @@ impl Daemon {
                 config.limits.connections_max,
             )
             .map_err(std::io::Error::other)?;
+        let told = Arc::new(Admin {
+            metrics: Arc::clone(&core.metrics),
+            pool: Arc::clone(&core.pool),
+            ready: Arc::clone(&ready),
+            audit: Arc::clone(&core.audit),
+            store: Arc::clone(core.keystore.halt()),
+            facts: facts(config, &core, memory_locked),
+            live: status::live(config, &core),
+        });
         let service = Arc::new(Service {
             api: Arc::clone(&core.api),
             keystore: Arc::clone(&core.keystore),
@@ -119,6 +129,7 @@ impl Daemon {
             metrics: Arc::clone(&core.metrics),
             cores: cores.handles().to_vec(),
             makers,
+            told: Arc::clone(&told),
             xks: xks::Proxy::new(
                 &config.xks,
                 &config.xks_keys,
@@ -145,14 +156,6 @@ impl Daemon {
                 name
             });
         }
-        let told = Arc::new(Admin {
-            metrics: Arc::clone(&core.metrics),
-            pool: Arc::clone(&core.pool),
-            ready: Arc::clone(&ready),
-            audit: Arc::clone(&core.audit),
-            store: Arc::clone(core.keystore.halt()),
-            facts: facts(config, &core, memory_locked),
-        });
         let mut admin = JoinSet::new();
         admin.spawn(admin::serve(
             told,

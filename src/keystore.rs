@@ -26,8 +26,10 @@ use crate::metrics::Metrics;
 use crate::policy::grant::GrantId;
 use crate::policy::{Grant, KeyPolicy};
 use arc_swap::{ArcSwap, ArcSwapOption};
+use last_backup::LastBackup;
 use loaded::{Loaded, Verified};
-use record::{FORMAT, Record};
+use reading::Place;
+use record::{Corrupt, FORMAT, Record, Sealer};
 use seen::SeenFile;
 use sqlite::SqliteStore;
 use std::collections::BTreeSet;
@@ -35,13 +37,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Contents, Store};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use writer::{SideFiles, WriteContext, Writer};
 
 mod access_key;
 mod body;
 #[doc(hidden)]
 pub use body::fuzz as fuzz_body;
+pub mod checked;
 mod embedded;
 mod entry;
 mod error;
@@ -51,19 +54,23 @@ mod grant_token;
 mod halt;
 mod import_token;
 mod key_store;
+pub mod last_backup;
 pub mod last_use;
 mod loaded;
 pub mod lock;
 mod node;
 pub mod postgres;
+pub mod reading;
 pub mod record;
 pub(crate) mod related;
+pub mod replaced;
 pub mod root_key;
 mod seen;
 mod shared;
 pub mod snapshot;
 pub mod sqlite;
 pub mod store;
+pub mod store_file;
 mod terms;
 mod upgrade;
 mod writer;
@@ -123,6 +130,12 @@ pub struct Keystore {
     regions: Regions,
     grant_tokens: GrantTokens,
     import_tokens: ImportTokens,
+    sealer: Arc<Sealer>,
+    /// Where its records are; `None` for a store of a test.
+    place: Option<Place>,
+    /// Held while they are read.
+    read_once: Arc<Semaphore>,
+    last_backup: LastBackup,
     entropy: Arc<Entropy>,
     metrics: Arc<Metrics>,
     session_token_key: Arc<Secret<32>>,
@@ -146,6 +159,14 @@ impl Keystore {
     #[must_use]
     pub fn seen_path(path: &Path) -> PathBuf {
         path.with_extension("seen")
+    }
+
+    /// The revision that this host has seen of the store at `path`.
+    ///
+    /// # Errors
+    /// [`Corrupt::Seen`].
+    pub fn seen(path: &Path) -> Result<Option<u64>, Corrupt> {
+        SeenFile::beside(path).revision()
     }
 
     /// Deletes the memory of an earlier store at `path`, on purpose.
@@ -192,9 +213,8 @@ impl Keystore {
             lock: Some(lock),
         };
         let store = Box::new(store);
-        Ok(Self::assemble(
-            path, store, loaded, files, regions, entropy, metrics,
-        ))
+        let opened = Self::assemble(path, store, loaded, files, regions, entropy, metrics);
+        Ok(opened.placed(Place::File(path.to_owned()), path))
     }
 
     /// Verifies the store at `path` as [`Self::open`] does, without its lock and without opening
@@ -240,8 +260,13 @@ impl Keystore {
         snapshot.count(&metrics);
         let name = path.display().to_string();
         let path = path.to_owned();
-        let writer = Writer::new(path, store, loaded.sealer, head, terms, files);
+        let sealer = Arc::new(loaded.sealer);
+        let writer = Writer::new(path, store, Arc::clone(&sealer), head, terms, files);
         Self {
+            sealer,
+            place: None,
+            read_once: Arc::new(Semaphore::new(1)),
+            last_backup: LastBackup::default(),
             snapshot: ArcSwap::from_pointee(snapshot),
             regions,
             grant_tokens: loaded.grant_tokens,

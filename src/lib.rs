@@ -32,7 +32,7 @@
 //! | [`operation`] | the operations of AWS KMS, a row of facts for each |
 //! | [`policy`] | who may do what: the pure decision over policies and grants |
 //! | [`keystore`] | the sealed store, its snapshots, the only writer |
-//! | [`auth`], [`audit`], [`rates`], [`pool`] | who asks; the log of every call; limits in keys a second; keys ahead of demand |
+//! | [`auth`], [`audit`], [`backup`], [`rates`], [`pool`] | who asks; the log of every call; backups; limits in keys a second; keys ahead of demand |
 //! | [`web_identity`], [`attestation`] | tokens of other issuers, and the keys that verify them; attested code that answers are sealed to |
 //! | [`xks_proxy`] | calls of external key managers, which keep keys for this daemon |
 //! | [`api`] | the operations of AWS KMS, from members to answers |
@@ -78,6 +78,7 @@ pub mod keystore;
 
 pub mod audit;
 pub mod auth;
+pub mod backup;
 pub mod pool;
 pub mod rates;
 

@@ -119,6 +119,12 @@ impl Metrics {
         Ok(metrics)
     }
 
+    /// `keymill_backup_timestamp_seconds`, 0 while no backup is known
+    pub fn backup(&self, unix_seconds: Option<u64>) {
+        let gauge = self.gauge("keymill_backup_timestamp_seconds", &[]);
+        gauge.set(unix_seconds.unwrap_or(0) as f64);
+    }
+
     /// `keymill_requests_total{operation,code}`
     pub fn requests(&self, operation: &'static str, code: &'static str) -> Counter {
         self.counter(

@@ -31,7 +31,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use watermark::Bell;
+use watermark::{Bell, Watermarks};
 
 mod budget;
 pub mod clone_word;
@@ -121,6 +121,8 @@ pub struct LaneStatus {
     pub lane: String,
     /// Keys in full magazines.
     pub depth: usize,
+    /// Below so many keys it is filled.
+    pub low: usize,
     /// The keys that the lane may hold.
     pub capacity: usize,
 }
@@ -413,6 +415,7 @@ impl Pool {
         let status = |lane: &Arc<Lane>| LaneStatus {
             lane: lane.label().to_owned(),
             depth: lane.queue.full() * MAGAZINE_KEYS,
+            low: Watermarks::of_capacity(lane.capacity()).low * MAGAZINE_KEYS,
             capacity: lane.capacity() * MAGAZINE_KEYS,
         };
         let lanes = self.lanes.load();

@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::policy::Principal;
 use crate::xks;
 use ::http::Request;
+use admin::Admin;
 use arc_swap::ArcSwap;
 use caller::{Caller, Identity, Source};
 use connection::Counts;
@@ -59,6 +60,7 @@ mod request_body;
 mod room;
 mod route;
 mod shares;
+mod store;
 mod strangers;
 mod tally;
 pub mod tls;
@@ -93,6 +95,8 @@ pub struct Service {
     pub cores: Vec<Handle>,
     /// The threads that make the chunks of batches and streams.
     pub makers: Makers,
+    /// What `/status` says, for the operator.
+    pub told: Arc<Admin>,
     /// The external key stores of AWS, which are served over TLS alone.
     pub xks: xks::Proxy,
 }

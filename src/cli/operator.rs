@@ -14,8 +14,9 @@ use crate::operation::Operation;
 use crate::policy::Principal;
 use crate::{memory, pool};
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Uri, header};
+use http::{HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -24,6 +25,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixStream;
+
+mod streamed;
+
+pub(super) use streamed::streamed;
 
 /// A daemon that does not answer for so long is taken for dead; a change waits for its disk.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
@@ -222,7 +227,7 @@ pub(super) async fn open_store(config: &Config) -> Result<Core, OpenError> {
 
 /// Keeps what a short-lived command reads out of core dumps and swap, as far as it may; only a
 /// daemon warns when it may not.
-fn forbid_leaks() {
+pub(super) fn forbid_leaks() {
     if let Err(error) = memory::forbid_dumps() {
         tracing::warn!(%error, "core dumps could not be forbidden");
     }
@@ -297,8 +302,8 @@ fn silent(socket: &Path, reason: &dyn fmt::Display) -> Failure {
     ))
 }
 
-/// One call over a connection of its own.
-async fn send(socket: &Path, path: String, body: Vec<u8>) -> Result<Value, Failure> {
+/// One call over a connection of its own, and the head of its answer.
+async fn begin(socket: &Path, path: String, body: Vec<u8>) -> Result<Response<Incoming>, Failure> {
     let stream = UnixStream::connect(socket)
         .await
         .map_err(|error| silent(socket, &error))?;
@@ -316,10 +321,23 @@ async fn send(socket: &Path, path: String, body: Vec<u8>) -> Result<Value, Failu
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/x-amz-json-1.1"),
     );
-    let response = sender
-        .send_request(request)
-        .await
-        .map_err(|error| silent(socket, &error))?;
+    let sent = sender.send_request(request).await;
+    sent.map_err(|error| silent(socket, &error))
+}
+
+/// One call and its answer.
+async fn send(socket: &Path, path: String, body: Vec<u8>) -> Result<Value, Failure> {
+    answer(socket, begin(socket, path, body).await?).await
+}
+
+/// Why a call was refused.
+async fn refused_answer(socket: &Path, response: Response<Incoming>) -> Failure {
+    let said = answer(socket, response).await;
+    said.err()
+        .unwrap_or_else(|| silent(socket, &"its answer is not a refusal"))
+}
+
+async fn answer(socket: &Path, response: Response<Incoming>) -> Result<Value, Failure> {
     let status = response.status();
     let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
         .collect()

@@ -126,6 +126,12 @@ pub enum KeystoreError {
         /// The cause.
         reason: String,
     },
+    /// The store is read once at a time, and is being read.
+    #[error("store {store} is being read for another check or backup: try again when that is done")]
+    BeingRead {
+        /// The store.
+        store: String,
+    },
     /// The shared store has no keystore in it.
     #[error(
         "store {store} is empty: check store.url, or create a store there with the first `keymill serve`"

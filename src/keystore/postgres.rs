@@ -23,11 +23,13 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+mod ordered;
 mod schema;
 mod session;
 mod url;
 mod watch;
 
+pub use ordered::{OrderedRow, OrderedRows};
 pub use session::Access;
 pub use url::{DatabaseUrl, UrlError};
 pub use watch::PostgresWatch;

@@ -59,7 +59,7 @@ impl Kind {
 }
 
 /// A row of the store.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// The kind of its content.
     pub kind: Kind,
@@ -98,6 +98,11 @@ pub enum Corrupt {
         /// The format of the head.
         head: u8,
     },
+    /// It was never opened by a version that writes the present format.
+    #[error(
+        "is of format {0}, which this command does not read: open it once with this keymill, which converts it"
+    )]
+    OldFormat(u8),
     /// A record does not open.
     #[error("has a record that was edited, swapped or copied from another store: {kind} {id} (revision {revision}); restore a backup", kind = .0.name(), id = .1, revision = .2)]
     Record(Kind, String, u64),

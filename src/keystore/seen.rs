@@ -58,6 +58,18 @@ impl SeenFile {
         Ok(())
     }
 
+    /// The revision that was seen; `None` where nothing was.
+    pub(super) fn revision(&self) -> Result<Option<u64>, Corrupt> {
+        let damaged = || Corrupt::Seen {
+            file: self.path.display().to_string(),
+        };
+        match open::own_text(&self.path, LINE_BYTES_MAX) {
+            Ok(text) => parse(&text).map(|(seen, _)| Some(seen)).ok_or_else(damaged),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(_) => Err(damaged()),
+        }
+    }
+
     /// Remembers `revision` and `format`. Only the first call needs a new descriptor.
     pub(super) fn raise(&mut self, revision: u64, format: u8) -> Result<(), KeystoreError> {
         let line = format!("{revision:020} format {format}\n");

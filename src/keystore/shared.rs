@@ -21,6 +21,7 @@ use crate::key::regions::Regions;
 use crate::keystore::freshness::Freshness;
 use crate::keystore::loaded::Loaded;
 use crate::keystore::postgres::{Access, PostgresStore, PostgresWatch};
+use crate::keystore::reading::Place;
 use crate::keystore::record::{Head, Kind, Record, Sealer};
 use crate::keystore::seen::SeenFile;
 use crate::keystore::store::{Contents, Store, Watch};
@@ -122,7 +123,10 @@ impl SharedStore {
             entropy,
             metrics,
         );
-        Ok(keystore.shared(node, freshness, head))
+        let place = Place::Database(self.access.clone());
+        Ok(keystore
+            .placed(place, &self.path)
+            .shared(node, freshness, head))
     }
 
     /// Verifies the keystore as [`Self::open`] does.

@@ -24,6 +24,10 @@ use std::path::{Path, PathBuf};
 
 /// `KMIL` in SQLite's application id, so that another program's database is not taken for ours.
 const APPLICATION_ID: i64 = 0x4b4d_494c;
+/// Makes the tables of an empty file.
+pub(super) const TABLES: &str = "BEGIN; \
+    CREATE TABLE record (kind TEXT NOT NULL, id TEXT NOT NULL, revision INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (kind, id)) STRICT; \
+    PRAGMA application_id = 0x4b4d494c; PRAGMA user_version = 2; COMMIT;";
 /// SQLite's `user_version`: the format of the tables.
 const FORMAT: i64 = record::FORMAT as i64;
 
@@ -84,10 +88,7 @@ impl SqliteStore {
             source,
         })?;
         let mut store = Self::connect(path).await?;
-        let tables = "BEGIN; \
-            CREATE TABLE record (kind TEXT NOT NULL, id TEXT NOT NULL, revision INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (kind, id)) STRICT; \
-            PRAGMA application_id = 0x4b4d494c; PRAGMA user_version = 2; COMMIT;";
-        store.run(sqlx::raw_sql(tables)).await?;
+        store.run(sqlx::raw_sql(TABLES)).await?;
         Ok(store)
     }
 
@@ -96,19 +97,7 @@ impl SqliteStore {
     /// # Errors
     /// [`KeystoreError`].
     pub async fn read(path: &Path) -> Result<Contents, KeystoreError> {
-        // SQLite would block on a FIFO.
-        let found = std::fs::metadata(path).map_err(|_| KeystoreError::Absent {
-            path: path.to_owned(),
-        })?;
-        open::regular(&found).map_err(|source| KeystoreError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
-        let options = SqliteConnectOptions::new().filename(path).read_only(true);
-        let mut connection = options
-            .connect()
-            .await
-            .map_err(|error| damaged(path, &error))?;
+        let mut connection = open_to_read(path).await?;
         let contents = contents(path, &mut connection).await;
         // Closed here and not by a drop: while this connection is open, the writer cannot
         // checkpoint the log.
@@ -314,6 +303,21 @@ impl Store for SqliteStore {
     }
 }
 
+/// A connection that changes nothing.
+pub(super) async fn open_to_read(path: &Path) -> Result<SqliteConnection, KeystoreError> {
+    // SQLite would block on a FIFO.
+    let found = std::fs::metadata(path).map_err(|_| KeystoreError::Absent {
+        path: path.to_owned(),
+    })?;
+    open::regular(&found).map_err(|source| KeystoreError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    let options = SqliteConnectOptions::new().filename(path).read_only(true);
+    let opened = options.connect().await;
+    opened.map_err(|error| damaged(path, &error))
+}
+
 /// SQLite's integers are signed.
 fn number(revision: u64) -> i64 {
     i64::try_from(revision).unwrap_or(i64::MAX)
@@ -359,7 +363,10 @@ async fn contents(
     })
 }
 
-async fn format_of(path: &Path, connection: &mut SqliteConnection) -> Result<u8, KeystoreError> {
+pub(super) async fn format_of(
+    path: &Path,
+    connection: &mut SqliteConnection,
+) -> Result<u8, KeystoreError> {
     let identity = sqlx::query(
         "SELECT a.application_id, v.user_version FROM pragma_application_id a, pragma_user_version v",
     );
@@ -379,7 +386,10 @@ async fn format_of(path: &Path, connection: &mut SqliteConnection) -> Result<u8,
 }
 
 /// Reads every page, including those of the indexes, which loading would not read.
-async fn check_pages(path: &Path, connection: &mut SqliteConnection) -> Result<(), KeystoreError> {
+pub(super) async fn check_pages(
+    path: &Path,
+    connection: &mut SqliteConnection,
+) -> Result<(), KeystoreError> {
     let check = sqlx::query_scalar::<_, String>("PRAGMA integrity_check(1)");
     let found = check.fetch_one(&mut *connection).await;
     let bytes = sqlx::query_scalar::<_, i64>("SELECT page_size FROM pragma_page_size");
@@ -433,7 +443,7 @@ fn kind(name: &str) -> Result<Kind, sqlx::Error> {
         .map_err(|_| sqlx::Error::Decode(name.to_owned().into()))
 }
 
-fn damaged(path: &Path, error: &sqlx::Error) -> KeystoreError {
+pub(super) fn damaged(path: &Path, error: &sqlx::Error) -> KeystoreError {
     KeystoreError::Damaged {
         path: path.to_owned(),
         reason: error.to_string(),

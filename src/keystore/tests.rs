@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 mod access;
 mod audit_head;
+mod checked;
 mod conformance;
 mod creation;
 mod deleted;

@@ -23,6 +23,7 @@ use crate::keystore::{Change, KeystoreError, Snapshot, StoreLock};
 use crate::metrics::Metrics;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -39,7 +40,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 pub(super) struct Writer {
     pub(super) path: PathBuf,
     pub(super) store: Box<dyn Store>,
-    sealer: Sealer,
+    sealer: Arc<Sealer>,
     head: Head,
     /// The head's row in the store, if this process has read or written it there.
     sealed_head: Option<Record>,
@@ -88,7 +89,7 @@ impl Writer {
     pub(super) fn new(
         path: PathBuf,
         mut store: Box<dyn Store>,
-        sealer: Sealer,
+        sealer: Arc<Sealer>,
         head: Head,
         terms: Terms,
         files: SideFiles,

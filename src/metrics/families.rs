@@ -13,7 +13,7 @@ pub enum Kind {
 
 /// The name, unit and help text of every family, for the exposition and for the test that compares
 /// the dashboards.
-pub const FAMILIES: [(&str, Kind, &str); 45] = [
+pub const FAMILIES: [(&str, Kind, &str); 46] = [
     (
         "keymill_requests_total",
         Kind::Counter,
@@ -128,6 +128,11 @@ pub const FAMILIES: [(&str, Kind, &str); 45] = [
         "keymill_keystore_hints",
         Kind::Gauge,
         "1 while notifications of changes of the shared store arrive",
+    ),
+    (
+        "keymill_backup_timestamp_seconds",
+        Kind::Gauge,
+        "When a backup of the store was last made and verified, in seconds since 1970; 0 while none is known",
     ),
     ("keymill_kms_keys", Kind::Gauge, "KMS keys by state"),
     (

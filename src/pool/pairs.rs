@@ -353,6 +353,7 @@ impl Pairs {
         self.lanes.iter().filter(begun).map(|lane| LaneStatus {
             lane: format!("pairs/{}", lane.spec.name()),
             depth: lane.ready.full(),
+            low: Watermarks::of_capacity(self.per_spec).low,
             capacity: self.per_spec,
         })
     }

@@ -54,9 +54,14 @@ pub struct Admin {
     pub audit: Arc<Audit>,
     /// The state of the store: no key is created or disabled while it takes no change.
     pub store: Arc<Halt>,
-    /// The JSON members of `/status`, besides the pool's lanes.
+    /// The JSON members of `/status` that do not change.
     pub facts: serde_json::Value,
+    /// Those that do, besides the pool's lanes.
+    pub live: Live,
 }
+
+/// Makes the changing members of `/status` at each look, which may take milliseconds.
+pub type Live = Box<dyn Fn() -> serde_json::Map<String, serde_json::Value> + Send + Sync>;
 
 /// Serves until `shutdown` turns true. `Host` must be `address` or localhost.
 ///
@@ -103,6 +108,7 @@ struct AdminService {
     admin: Arc<Admin>,
     address: SocketAddr,
     metrics: Renderer,
+    status: Renderer,
 }
 
 impl AdminService {
@@ -116,10 +122,17 @@ impl AdminService {
             }
             exposition(&shown.metrics, &shown.pool.lanes())
         };
+        let told = Arc::clone(&admin);
+        let status = move || {
+            let mut text = told.status().to_string();
+            text.push('\n');
+            text
+        };
         Ok(Self {
             admin,
             address,
             metrics: Renderer::start(render)?,
+            status: Renderer::start(status)?,
         })
     }
 
@@ -143,49 +156,46 @@ impl AdminService {
             return response;
         }
         match path {
-            "/metrics" => match self.metrics.render().await {
-                Some(text) => answer(
-                    StatusCode::OK,
-                    "text/plain; version=0.0.4; charset=utf-8",
-                    text,
-                ),
-                None => {
-                    tracing::error!("metrics could not be rendered");
-                    plain(StatusCode::INTERNAL_SERVER_ERROR, "failed\n")
-                }
-            },
+            "/metrics" => rendered(
+                "text/plain; version=0.0.4; charset=utf-8",
+                self.metrics.render().await,
+            ),
             "/live" => plain(StatusCode::OK, "live\n"),
-            "/ready" => match self.not_ready() {
+            "/ready" => match self.admin.not_ready() {
                 None => plain(StatusCode::OK, "ready\n"),
                 Some(reason) => {
                     let text = format!("not ready: {reason}\n");
                     plain(StatusCode::SERVICE_UNAVAILABLE, text)
                 }
             },
-            "/status" => answer(StatusCode::OK, "application/json", self.status()),
+            "/status" => rendered("application/json", self.status.render().await),
             _ => plain(StatusCode::NOT_FOUND, "not found\n"),
         }
     }
+}
 
+impl Admin {
     /// Why the daemon is not ready; `None` when it is.
     fn not_ready(&self) -> Option<String> {
-        if !self.admin.ready.load(Ordering::SeqCst) {
+        if !self.ready.load(Ordering::SeqCst) {
             return Some("it is starting or draining".to_owned());
         }
-        if !self.admin.audit.is_writable() {
+        if !self.audit.is_writable() {
             return Some("the audit log cannot be written: the cause was logged".to_owned());
         }
-        let halted = self.admin.store.reason();
+        let halted = self.store.reason();
         halted.map(|reason| format!("the store takes no changes: {reason}"))
     }
 
-    fn status(&self) -> String {
-        let facts = self.admin.facts.as_object();
+    /// What `/status` says.
+    pub fn status(&self) -> serde_json::Value {
+        let facts = self.facts.as_object();
         let mut status = facts.cloned().unwrap_or_default();
+        status.extend((self.live)());
         let reason = self.not_ready();
         status.insert("ready".to_owned(), reason.is_none().into());
         status.insert("not_ready_because".to_owned(), reason.into());
-        if let Some(freshness) = self.admin.store.freshness() {
+        if let Some(freshness) = self.store.freshness() {
             let store = serde_json::json!({
                 "confirmed_seconds_ago": freshness.age().as_secs_f64(),
                 "stale": freshness.is_stale(),
@@ -197,14 +207,13 @@ impl AdminService {
             serde_json::json!({
                 "lane": lane.lane,
                 "depth": lane.depth,
+                "low_watermark": lane.low,
                 "capacity": lane.capacity,
             })
         };
-        let lanes = self.admin.pool.lanes().into_iter().map(lane).collect();
+        let lanes = self.pool.lanes().into_iter().map(lane).collect();
         status.insert("lanes".to_owned(), serde_json::Value::Array(lanes));
-        let mut text = serde_json::Value::Object(status).to_string();
-        text.push('\n');
-        text
+        serde_json::Value::Object(status)
     }
 }
 
@@ -254,6 +263,16 @@ fn is_for(headers: &HeaderMap, address: SocketAddr) -> bool {
     };
     // Without a port it is the scheme's port, which is the listen address only if that is 80.
     port.unwrap_or(80) == address.port() && (ip == address.ip() || address.ip().is_unspecified())
+}
+
+fn rendered(media_type: &'static str, text: Option<String>) -> Response<Full<Bytes>> {
+    match text {
+        Some(text) => answer(StatusCode::OK, media_type, text),
+        None => {
+            tracing::error!(media_type, "an answer could not be rendered");
+            plain(StatusCode::INTERNAL_SERVER_ERROR, "failed\n")
+        }
+    }
 }
 
 fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
@@ -313,6 +332,7 @@ mod tests {
             audit: Arc::new(audit.unwrap()),
             store: Arc::new(store),
             facts: serde_json::json!({"version": "1.2.3"}),
+            live: Box::new(serde_json::Map::new),
         };
         let address = "127.0.0.1:5646".parse().unwrap();
         let state = AdminService::new(Arc::new(admin), address).unwrap();
@@ -458,6 +478,7 @@ mod tests {
         let lane = |lane: &str, depth| LaneStatus {
             lane: lane.to_owned(),
             depth,
+            low: 2048,
             capacity: 4096,
         };
         let text = exposition(&metrics, &[lane("a/AES_256", 7), lane("b/AES_256", 8)]);

@@ -5,6 +5,7 @@ use crate::transport::batch::Batch;
 use crate::transport::bind::Stream;
 use crate::transport::parts::Answer;
 use crate::transport::places::Place;
+use crate::transport::store::StoreParts;
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Frame, SizeHint};
@@ -17,7 +18,7 @@ use std::task::{Context, Poll};
 pub(super) type Answered = Either<Full<Bytes>, Box<Streamed>>;
 
 /// A body that is made part by part.
-type PartedBody = Either<Answer<Batch>, Answer<Stream>>;
+pub(super) type PartedBody = Either<Answer<Batch>, Either<Answer<Stream>, Answer<StoreParts>>>;
 
 /// A body that is made as its reader takes it. Its connection is busy until it is dropped.
 pub(super) struct Streamed {

@@ -4,6 +4,7 @@
 //! is the body read, its signature compared, and its content looked at. Work for a caller begins
 //! only when its access key is known.
 
+use crate::admin::{DESCRIBE_DAEMON, READ_STORE};
 use crate::api::{ApiError, ErrorCode, Reply, RequestId, Requester};
 use crate::auth::sigv4::{self, Head, Signer};
 use crate::auth::{AuthError, ScopeService, Verifier};
@@ -220,6 +221,14 @@ impl HttpEndpoint {
             ..requester(id, Arc::clone(operator), caller, head)
         };
         let body = self.read(body).await?;
+        if name == READ_STORE {
+            return self.store(caller, &requester, &body).await;
+        }
+        if name == DESCRIBE_DAEMON {
+            let told = Arc::clone(&self.service.told);
+            let reply = api.describe_daemon(&requester, &body, move || told.status());
+            return Ok(done(reply.await?));
+        }
         let called = match Operation::named(name) {
             Some(operation) => api.call(operation, &requester, &body).await,
             None => api.administer(name, &requester, &body).await,
@@ -438,6 +447,7 @@ fn not_operator() -> Refusal {
 }
 
 mod bulk;
+mod store;
 mod sts;
 mod tagging;
 mod xks;

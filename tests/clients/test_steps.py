@@ -42,6 +42,7 @@ aws-cli          aws_cli.py
 debian-package   debian_package.py
 audit            audit.py
 store            store.py
+backup-drill     backup_drill.py
 fleet            fleet.py
 fleet-hosts      fleet_hosts.py
 fleet-key-stores fleet_key_stores.py

@@ -77,7 +77,9 @@ fn every_case_ends_as_it_says() {
 fn run(name: &str, case: &Case) {
     let folder = tempfile::tempdir().unwrap();
     for (file, text) in &case.files {
-        fs::write(folder.path().join(file), text).unwrap();
+        let path = folder.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
     }
     if case.store {
         make_store(&folder.path().join("store"));

@@ -34,7 +34,7 @@ const ORDER: [&[&str]; 23] = [
     &["operation", "table"],
     &["policy"],
     &["keystore"],
-    &["audit", "auth", "pool", "rates"],
+    &["audit", "auth", "backup", "pool", "rates"],
     &["attestation", "web_identity", "xks_proxy"],
     &["api"],
     &["stream"],

@@ -18,7 +18,7 @@ use std::error::Error as StdError;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Row};
+use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Row, RowStream};
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
@@ -50,6 +50,9 @@ const NOTIFICATIONS_MAX: usize = 16;
 /// What a client sends first to ask for TLS: `length 8 ‖ code 80877103` (PostgreSQL 15, section
 /// 55.7, "SSLRequest").
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+
+/// A statement without parameters.
+const NOTHING: [Parameter<'static>; 0] = [];
 
 /// How to reach a database.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,6 +199,23 @@ impl Session {
                 Some(row) => take(&row)?,
                 None => return Ok(()),
             }
+        }
+    }
+
+    /// Begins a long answer, whose rows [`Self::next`] waits for.
+    pub(super) async fn stream(&self, statement: &str) -> Result<RowStream, Failure> {
+        let asked = self.client.query_typed_raw(statement, NOTHING);
+        match timeout(ROW_TIME_MAX, asked).await {
+            Ok(begun) => begun.map_err(|error| Failure::of(&error)),
+            Err(_) => Err(Failure::Unanswered(silent().to_owned())),
+        }
+    }
+
+    /// The next row of a long answer.
+    pub(super) async fn next(mut rows: Pin<&mut RowStream>) -> Result<Option<Row>, Failure> {
+        match timeout(ROW_TIME_MAX, rows.try_next()).await {
+            Ok(next) => next.map_err(|error| Failure::of(&error)),
+            Err(_) => Err(Failure::Unanswered(silent().to_owned())),
         }
     }
 

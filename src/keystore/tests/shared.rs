@@ -13,6 +13,7 @@ use std::time::Duration;
 mod histories;
 mod node;
 mod proxy;
+mod reading;
 mod server;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -31,6 +32,7 @@ async fn store_1_the_shared_store_conforms() {
     an_answer_that_is_lost_is_looked_up(&server).await;
     a_commit_is_durable_whatever_the_database_is_set_to(&server).await;
     the_way_to_the_database_is_guarded(&server).await;
+    reading::the_whole_of_it_is_read_and_checked(&server).await;
     a_standby_is_refused(&mut server).await;
 }
 

@@ -113,7 +113,8 @@ impl HttpEndpoint {
         match Answer::begin(id, Stream::new(stream, input, bounds)).await {
             Ok(answer) => {
                 let clock = &self.service.clock;
-                let answer = Streamed::new(Either::Right(answer), &caller.place, clock);
+                let answer =
+                    Streamed::new(Either::Right(Either::Left(answer)), &caller.place, clock);
                 let mut response = Response::new(answer);
                 let media_type = HeaderValue::from_static(MEDIA_TYPE);
                 response.headers_mut().insert(CONTENT_TYPE, media_type);

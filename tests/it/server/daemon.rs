@@ -252,6 +252,16 @@ impl Daemon {
         let api = Api::new(parts, &metrics);
         let token_key = Arc::clone(keystore.session_token_key());
         let store = Arc::clone(keystore.halt());
+        let ready = Arc::new(AtomicBool::new(false));
+        let desk = Arc::new(Admin {
+            metrics: Arc::clone(&metrics),
+            pool,
+            ready: Arc::clone(&ready),
+            audit,
+            store,
+            facts: json!({"version": "test"}),
+            live: Box::new(serde_json::Map::new),
+        });
         let service = Arc::new(Service {
             api: Arc::clone(&api),
             keystore,
@@ -262,6 +272,7 @@ impl Daemon {
             metrics: Arc::clone(&metrics),
             cores: vec![Handle::current()],
             makers: Makers::start().unwrap(),
+            told: Arc::clone(&desk),
             xks: keymill::xks::Proxy::default(),
         });
         let (shutdown, down) = watch::channel(false);
@@ -280,15 +291,6 @@ impl Daemon {
             .uids
             .extend(setup.peer.iter().map(|who| (uid, who.arn_in(&regions))));
         let operator = if setup.operator { uid } else { uid + 1 };
-        let ready = Arc::new(AtomicBool::new(false));
-        let desk = Arc::new(Admin {
-            metrics: Arc::clone(&metrics),
-            pool,
-            ready: Arc::clone(&ready),
-            audit,
-            store,
-            facts: json!({"version": "test"}),
-        });
         let tls = setup.tls.map(|files| {
             let loaded = Tls::load(&files.config, clock.clone(), Arc::clone(&metrics)).unwrap();
             (files, Arc::new(loaded))

@@ -1,0 +1,254 @@
+//! `keymill store`: the store as a whole.
+
+use crate::backup::frames::End;
+use crate::backup::{Folder, Source, Step};
+use crate::cli::failure::{Failure, Status};
+use crate::cli::operator::{forbid_leaks, streamed};
+use crate::cli::output;
+use crate::cli::progress::Count;
+use crate::cli::target::{OperatorTarget, Target};
+use crate::columns::shown::Counted;
+use crate::config::{Config, Environment};
+use crate::daemon::OpenError;
+use crate::endpoint::Endpoint;
+use crate::keystore::checked::Checked;
+use crate::keystore::postgres::DatabaseUrl;
+use crate::keystore::reading::{Pages, Place, Reading};
+use crate::keystore::record::Corrupt;
+use crate::keystore::{Keystore, KeystoreError, RootKey};
+use clap::{Args, Subcommand};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Findings that are kept for `--json`.
+const FINDINGS_KEPT_MAX: usize = 1000;
+/// Findings that are printed without `--json`.
+const FINDINGS_SHOWN_MAX: usize = 20;
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Read every record of a store, authenticate each, and hold all of them to the head: status 0
+    /// if the store is whole, 1 if not
+    #[command(after_help = "\
+Each damaged record is named. Nothing is changed, and a daemon that has the store open goes on serving. With --endpoint the daemon reads and authenticates, so the root key is not needed here.
+STORE is another store than that of the configuration, under the same root key: an SQLite file, the folder of a backup, or a database as postgresql://….
+
+Examples:
+  keymill store check --dir keymill-dev
+  keymill store check /media/safe/keymill-backup --config /etc/keymill/keymill.toml --json")]
+    Check(Check),
+}
+
+impl Command {
+    /// Whether status 1 is an answer.
+    pub(super) fn is_check(&self) -> bool {
+        matches!(self, Self::Check(_))
+    }
+}
+
+#[derive(Args)]
+pub(super) struct Check {
+    /// Another store, under the same root key
+    #[arg(value_name = "STORE", conflicts_with = "endpoint")]
+    store: Option<String>,
+    #[command(flatten)]
+    target: OperatorTarget,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(command: Command, environment: &Environment) -> Result<Status, Failure> {
+    match command {
+        Command::Check(arguments) => check(&arguments, environment),
+    }
+}
+
+fn check(arguments: &Check, environment: &Environment) -> Result<Status, Failure> {
+    let target = arguments.target.target(environment)?;
+    super::runtime()?.block_on(async {
+        match target {
+            Target::Store(config) => {
+                forbid_leaks();
+                let place = named(arguments.store.as_deref(), &config)?;
+                of_place(place, &config, arguments).await
+            }
+            Target::Daemon(Endpoint::Unix(socket)) if arguments.store.is_none() => {
+                let chunks = streamed(&socket, "ReadStore").await?;
+                let source = Source::of_daemon(chunks).await?;
+                let name = format!("unix:{}", socket.display());
+                report(source, &name, None, arguments.json).await
+            }
+            Target::Daemon(Endpoint::Unix(_)) => Err(Failure::usage(
+                "another store is read under the root key: name its store with --dir or --config",
+            )),
+            Target::Daemon(_) => Err(Failure::usage(
+                "a store is read through the daemon's Unix socket, --endpoint unix:PATH",
+            )),
+        }
+    })
+}
+
+/// The place of the store that was named, or of that of the configuration.
+fn named(store: Option<&str>, config: &Config) -> Result<Named, Failure> {
+    let shared = config.store.shared();
+    let Some(name) = store else {
+        return Ok(match shared {
+            Some(shared) => Named::own(Place::Database(shared.access)),
+            None => Named::own(Place::File(config.store.path.clone())),
+        });
+    };
+    if name.contains("://") {
+        let url: DatabaseUrl = name.parse().map_err(Failure::usage)?;
+        let access = config.store.access(url);
+        return Ok(Named::other(Place::Database(access)));
+    }
+    let path = PathBuf::from(name);
+    if path.is_dir() {
+        let (_, file) = Folder::read(&path)?;
+        return Ok(Named::other(Place::File(file)));
+    }
+    Ok(Named::other(Place::File(path)))
+}
+
+/// A store, and whether it is that of the configuration.
+struct Named {
+    place: Place,
+    is_own: bool,
+}
+
+impl Named {
+    fn own(place: Place) -> Self {
+        let is_own = true;
+        Self { place, is_own }
+    }
+
+    fn other(place: Place) -> Self {
+        let is_own = false;
+        Self { place, is_own }
+    }
+}
+
+async fn of_place(
+    Named { place, is_own }: Named,
+    config: &Config,
+    arguments: &Check,
+) -> Result<Status, Failure> {
+    let (root_key, name) = (&config.store.root_key, place.name());
+    if is_own && !root_key.exists() {
+        let (root_key, store) = (root_key.clone(), name.into());
+        return Err(OpenError::RootKeyAbsent { root_key, store }.into());
+    }
+    let root = RootKey::read(root_key).map_err(OpenError::from)?;
+    let regions = config.served_regions();
+    // What this host has seen is read first: a daemon may move the store meanwhile.
+    let seen = match is_own {
+        true => Keystore::seen(&config.store.path),
+        false => Ok(None),
+    };
+    let begun = async {
+        let reading = Reading::begin(place, Pages::Checked).await?;
+        Checked::with_root(reading, &root, &regions)
+    };
+    match begun.await {
+        Ok(checked) => {
+            let seen = seen.map_err(|error| error.to_string());
+            report(Source::here(checked), &name, Some(seen), arguments.json).await
+        }
+        // What is wrong with the whole is an answer; that it cannot be read is none.
+        Err(KeystoreError::Corrupt { source, .. }) if !is_of_a_version(&source) => {
+            print(&name, None, 1, &[format!("it {source}")], arguments.json)
+        }
+        Err(error @ KeystoreError::Damaged { .. }) => {
+            print(&name, None, 1, &[error.to_string()], arguments.json)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether nothing is wrong, but that this build does not read it.
+fn is_of_a_version(source: &Corrupt) -> bool {
+    matches!(source, Corrupt::OldFormat(_) | Corrupt::Format(_))
+}
+
+/// What this host has seen of the store, or why that is not known.
+type Seen = Result<Option<u64>, String>;
+
+async fn report(
+    mut source: Source,
+    name: &str,
+    seen: Option<Seen>,
+    json: bool,
+) -> Result<Status, Failure> {
+    let (mut kept, mut count) = (Vec::new(), 0);
+    let mut progress = Count::new("records", json);
+    let revision = source.head.revision;
+    match seen {
+        Some(Ok(Some(seen))) if seen > revision => kept.push(format!(
+            "it is at revision {revision}, but this host has seen revision {seen}: an older copy was put in its place"
+        )),
+        Some(Err(reason)) => kept.push(reason),
+        _ => {}
+    }
+    count += kept.len() as u64;
+    let end = loop {
+        match source.next().await? {
+            Step::Some { records, findings } => {
+                progress.add((records.len() + findings.len()) as u64);
+                count += findings.len() as u64;
+                let room = FINDINGS_KEPT_MAX.saturating_sub(kept.len());
+                kept.extend(
+                    findings
+                        .into_iter()
+                        .take(room)
+                        .map(|line| format!("it {line}")),
+                );
+            }
+            Step::End(end) => break end,
+        }
+    };
+    progress.end();
+    print(name, Some(&end), count, &kept, json)
+}
+
+fn print(
+    name: &str,
+    end: Option<&End>,
+    count: u64,
+    findings: &[String],
+    json: bool,
+) -> Result<Status, Failure> {
+    let summary = end.map(|end| &end.summary);
+    if json {
+        output::json(&json!({
+            "whole": count == 0,
+            "store": name,
+            "revision": summary.map(|summary| summary.revision),
+            "records": summary.map(|summary| summary.records),
+            "kinds": summary.map(|summary| &summary.kinds),
+            "digest": end.map(|end| &end.digest),
+            "finding_count": count,
+            "findings": findings,
+        }))?;
+    } else {
+        for finding in findings.iter().take(FINDINGS_SHOWN_MAX) {
+            output::result(&output::shown(finding))?;
+        }
+        let more = count.saturating_sub(FINDINGS_SHOWN_MAX as u64);
+        if more > 0 {
+            let listed = FINDINGS_KEPT_MAX;
+            output::result(&format!("and {more} more; --json lists the first {listed}"))?;
+        }
+        let word = if count == 0 { "whole" } else { "not whole" };
+        let what = summary.map_or(String::new(), |summary| {
+            let records = Counted(summary.records, "record");
+            format!(", {records} at revision {}", summary.revision)
+        });
+        output::result(&format!("{word}: store {}{what}", output::shown(name)))?;
+    }
+    Ok(if count == 0 {
+        Status::Done
+    } else {
+        Status::Failed
+    })
+}

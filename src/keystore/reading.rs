@@ -1,0 +1,221 @@
+//! Reads one state of a store from its first record to its last, in the order of kind and id, with
+//! few of them in memory at a time: for checks, backups and restores.
+//!
+//! A task of its own reads over a connection of its own. It waits while its reader is busy, and
+//! ends when the reader does. Nothing is changed, and no change of the store waits for it; but
+//! while it runs, an embedded store cannot empty its write-ahead log.
+
+use crate::keystore::KeystoreError;
+use crate::keystore::postgres::Access;
+use crate::keystore::record::{Corrupt, Kind, Record};
+use std::path::PathBuf;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+mod database;
+mod file;
+
+/// Records of one batch at most.
+const BATCH_RECORDS_MAX: usize = 256;
+/// Sealed bytes of one batch, about: the batch is full with the record that reaches them.
+const BATCH_BYTES: usize = 256 << 10;
+/// Batches that are read ahead.
+const BATCHES_AHEAD: usize = 2;
+
+/// Where a store's records are.
+#[derive(Clone)]
+pub enum Place {
+    /// An SQLite file.
+    File(PathBuf),
+    /// A database that nodes share.
+    Database(Access),
+}
+
+impl Place {
+    /// What it is called in messages.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Database(access) => access.url.to_string(),
+        }
+    }
+
+    pub(super) fn corrupt(&self, source: Corrupt) -> KeystoreError {
+        let path = self.name().into();
+        KeystoreError::Corrupt { path, source }
+    }
+}
+
+/// Whether the pages of an SQLite file are checked before its records are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pages {
+    /// All of them, those of the index among them.
+    Checked,
+    /// As they come.
+    AsTheyCome,
+}
+
+/// A row of the store.
+pub(super) enum Row {
+    Record(Record),
+    /// Of a kind that this build does not know.
+    Unknown(String),
+}
+
+/// One state of a store on its way here.
+pub struct Reading {
+    place: Place,
+    format: u8,
+    head: Record,
+    batches: mpsc::Receiver<Result<Vec<Row>, KeystoreError>>,
+    /// Dropped with it.
+    _task: JoinSet<()>,
+}
+
+impl Reading {
+    /// Begins to read: the head is here when this returns.
+    ///
+    /// # Errors
+    /// [`KeystoreError`].
+    pub async fn begin(place: Place, pages: Pages) -> Result<Self, KeystoreError> {
+        let (send, batches) = mpsc::channel(BATCHES_AHEAD);
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        let mut task = JoinSet::new();
+        let read = place.clone();
+        task.spawn(async move {
+            let mut out = Out {
+                begun: Some(begun),
+                batches: send,
+                rows: Vec::new(),
+                bytes: 0,
+            };
+            let read = match &read {
+                Place::File(path) => file::read(path, pages, &mut out).await,
+                Place::Database(access) => database::read(access, &mut out).await,
+            };
+            out.end(read).await;
+        });
+        let failed = || KeystoreError::Io {
+            path: place.name().into(),
+            source: std::io::Error::other("reading it has stopped"),
+        };
+        let (format, head) = has_begun.await.map_err(|_| failed())??;
+        Ok(Self {
+            place,
+            format,
+            head,
+            batches,
+            _task: task,
+        })
+    }
+
+    /// The store that is read.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The format of its tables.
+    pub(super) fn format(&self) -> u8 {
+        self.format
+    }
+
+    /// The head's row.
+    #[must_use]
+    pub fn head(&self) -> &Record {
+        &self.head
+    }
+
+    /// The next rows; `None` behind the last ones.
+    pub(super) async fn rows(&mut self) -> Result<Option<Vec<Row>>, KeystoreError> {
+        self.batches.recv().await.transpose()
+    }
+
+    /// The next records; `None` behind the last ones.
+    ///
+    /// # Errors
+    /// [`KeystoreError`], also for a record of an unknown kind.
+    pub async fn records(&mut self) -> Result<Option<Vec<Record>>, KeystoreError> {
+        let Some(rows) = self.rows().await? else {
+            return Ok(None);
+        };
+        let known = |row| match row {
+            Row::Record(record) => Ok(record),
+            Row::Unknown(name) => Err(self.place.corrupt(Corrupt::Kind(name))),
+        };
+        rows.into_iter()
+            .map(known)
+            .collect::<Result<_, _>>()
+            .map(Some)
+    }
+}
+
+type Begun = Result<(u8, Record), KeystoreError>;
+
+/// Where the reading task puts what it finds.
+pub(super) struct Out {
+    begun: Option<tokio::sync::oneshot::Sender<Begun>>,
+    batches: mpsc::Sender<Result<Vec<Row>, KeystoreError>>,
+    rows: Vec<Row>,
+    bytes: usize,
+}
+
+/// The reader has gone.
+pub(super) struct Gone;
+
+impl Out {
+    /// The format of the tables and the head.
+    pub(super) fn head(&mut self, format: u8, head: Record) -> Result<(), Gone> {
+        let begun = self.begun.take().ok_or(Gone)?;
+        begun.send(Ok((format, head))).map_err(|_| Gone)
+    }
+
+    /// Refuses a database that had no head.
+    fn needs_head(&self, store: &str) -> Result<(), KeystoreError> {
+        match self.begun {
+            None => Ok(()),
+            Some(_) => Err(KeystoreError::Empty {
+                store: store.to_owned(),
+            }),
+        }
+    }
+
+    /// A row. It waits while the reader is busy.
+    pub(super) async fn row(&mut self, row: Row) -> Result<(), Gone> {
+        if let Row::Record(record) = &row {
+            self.bytes += record.id.len() + record.body.len();
+        }
+        self.rows.push(row);
+        if self.rows.len() < BATCH_RECORDS_MAX && self.bytes < BATCH_BYTES {
+            return Ok(());
+        }
+        self.bytes = 0;
+        let rows = std::mem::take(&mut self.rows);
+        self.batches.send(Ok(rows)).await.map_err(|_| Gone)
+    }
+
+    async fn end(mut self, read: Result<(), KeystoreError>) {
+        let told = match (read, self.begun.take()) {
+            (Err(error), Some(begun)) => begun.send(Err(error)).map_err(|_| Gone),
+            (Err(error), None) => self.batches.send(Err(error)).await.map_err(|_| Gone),
+            (Ok(()), _) if self.rows.is_empty() => Ok(()),
+            (Ok(()), _) => self.batches.send(Ok(self.rows)).await.map_err(|_| Gone),
+        };
+        // A reader that has gone wants to know nothing.
+        drop(told);
+    }
+}
+
+/// A row by the name of its kind.
+pub(super) fn row(kind: &str, id: String, revision: u64, body: Vec<u8>) -> Row {
+    match kind.parse::<Kind>() {
+        Ok(kind) => Row::Record(Record {
+            kind,
+            id,
+            revision,
+            body,
+        }),
+        Err(_) => Row::Unknown(kind.to_owned()),
+    }
+}
