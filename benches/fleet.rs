@@ -13,8 +13,8 @@
 //! *Propagation.* A key is disabled on one node, and two others are asked for a data key of it
 //! until they refuse. The time is from the answer of one to the answer of the other.
 //!
-//! `PARTS` in the environment chooses some of `data_path`, `create_key`, `propagation` and `burden`;
-//! `MOST` bounds the keys of the last one, to try it out.
+//! `PARTS` in the environment chooses some of `data_path`, `create_key`, `propagation` and
+//! `burden`; `MOST` bounds the keys of the last one, to try it out.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
 #![expect(clippy::print_stdout, reason = "the table is the result")]

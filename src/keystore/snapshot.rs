@@ -271,8 +271,8 @@ impl Snapshot {
             }
             Change::RemoveKey(id) => {
                 self.remove_key(id);
-                // The node that removes a key writes the record of its last uses anew; of those that
-                // follow it, this is all that does.
+                // The node that removes a key writes the record of its last uses anew; of those
+                // that follow it, this is all that does.
                 if let Some(uses) = &mut self.last_uses {
                     uses.by_key.remove(&id);
                 }

@@ -7,8 +7,8 @@ use crate::keystore::record::{Kind, Record};
 use std::pin::Pin;
 use uuid::Uuid;
 
-/// For so many revisions, a shared store remembers a record that was removed. A node that is further
-/// behind reads the whole store.
+/// For so many revisions, a shared store remembers a record that was removed. A node that is
+/// further behind reads the whole store.
 pub(super) const REMEMBERED_REVISIONS: u64 = if cfg!(test) { 8 } else { 100_000 };
 
 /// A future that a [`Store`] returns.

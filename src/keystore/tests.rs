@@ -130,7 +130,10 @@ fn account() -> AccountId {
 fn draft(state: KeyState) -> KeyDraft {
     let mut bytes = [0; 16];
     Entropy::os().draw(&mut bytes).unwrap();
-    let id = KeyId::from_random(bytes);
+    draft_of(KeyId::from_random(bytes), state)
+}
+
+fn draft_of(id: KeyId, state: KeyState) -> KeyDraft {
     let material =
         BackingKey::draw(BlockCipher::Aes256, id, 1, Timestamp(5), &Entropy::os()).unwrap();
     let description = "a \"key\"".to_owned();

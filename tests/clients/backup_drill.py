@@ -1,7 +1,8 @@
-"""Backup and restore, as on the day when the disk is lost: a backup of a loaded daemon, changes after it, the store gone, the restore.
+"""Backup and restore, as on the day when the disk is lost.
 
-What was handed out before opens again, what was changed since is as the restore has said, and a backup or a restore that is killed at any
-point leaves nothing that is taken for whole.
+A backup of a loaded daemon, changes after it, the store gone, the restore. What was handed out
+before opens again, what was changed since is as the restore has said, and a backup or a restore
+that is killed at any point leaves nothing that is taken for whole.
 """
 
 import contextlib

@@ -200,9 +200,7 @@ async fn the_last_uses_of_removed_keys_go_everywhere(server: &Server) {
         id.parse::<RegionalId>().unwrap()
     });
     for id in ids {
-        let mut key = draft(KeyState::Enabled);
-        key.key = KmsKey::new(id.id, account(), Timestamp(5));
-        key.materials.clear();
+        let key = draft_of(id.id, KeyState::Enabled);
         apply(&one, vec![Change::PutKey(key), last_uses::used(id)])
             .await
             .unwrap();

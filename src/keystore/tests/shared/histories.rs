@@ -1,5 +1,5 @@
-//! A database in which another history is than a node has seen: an older copy, or what is left after
-//! a failover that has lost changes.
+//! A database in which another history is than a node has seen: an older copy, or what is left
+//! after a failover that has lost changes.
 
 use super::*;
 use crate::keystore::store::{Commit, REMEMBERED_REVISIONS, Store};
