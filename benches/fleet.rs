@@ -2,8 +2,8 @@
 //! node knows of it, and what the database has to carry.
 //!
 //! *CPU a key.* Two daemons under load at once, beside one of them alone: user and system time of
-//! the daemons, divided among their keys. All daemons have core 0, the clients core 1. *Queries*
-//! are counted by the database, while these keys are made.
+//! the daemons, divided among their keys. Each daemon has a core, with its client. *Queries* are
+//! counted by the database, while these keys are made.
 //!
 //! *PostgreSQL beside SQLite.* Two daemons on core 0, which take turns.
 //!
@@ -39,6 +39,8 @@ use std::thread;
 use std::time::Duration;
 use tempfile::TempDir;
 
+/// Those of the two daemons whose CPU is compared.
+const CORES: [usize; 2] = [SERVER_CORE, CLIENT_CORE];
 const CONNECTIONS: usize = 64;
 /// Closed loops of a turn of CPU time, which is counted in ticks of 10 ms.
 const LOOPS: usize = 4;
@@ -50,7 +52,7 @@ const TICK_NS: f64 = 1e7;
 const TURNS_BESIDE_SQLITE: usize = 21;
 /// Queries of a node in a minute, beside its looks: it seals the head of its audit log, looks for
 /// what is due by the clock, and takes over what the other node has written.
-const OTHERS_A_MINUTE: f64 = 16.0;
+const OTHERS_A_MINUTE: f64 = 8.0;
 /// The shortest time between two looks, with the defaults.
 const LOOK_SECONDS_MIN: f64 = 0.8;
 /// Keys that are created in a turn.
@@ -114,8 +116,7 @@ impl Fleet {
 
 fn data_path(server: &Server) {
     let fleet = Fleet::on(server, "data_path");
-    let nodes = [(); 2].map(|()| fleet.node(Some(SERVER_CORE), Hints::Off));
-    pin(CLIENT_CORE);
+    let nodes = CORES.map(|core| fleet.node(Some(core), Hints::Off));
     server.run("SELECT pg_stat_statements_reset()");
     let (clock, before) = (Clock::system(), keys(&[&nodes[0], &nodes[1]]));
     cpu_a_key(&nodes, "single calls", |node| {
@@ -133,6 +134,7 @@ fn data_path(server: &Server) {
     queries(server, made, clock.monotonic());
     let [node, other] = nodes;
     drop(other);
+    pin(CLIENT_CORE);
     beside_sqlite(&node);
 }
 
@@ -145,23 +147,27 @@ fn keys(nodes: &[&Daemon]) -> f64 {
 
 /// Two nodes under this load at once, beside one of them in turn.
 fn cpu_a_key(nodes: &[Daemon; 2], name: &str, load: impl Fn(&Daemon) + Sync) {
-    let of = |nodes: &[&Daemon]| {
-        let spent = || nodes.iter().map(|node| ticks(node.pid())).sum::<u64>();
-        let (keys_before, before) = (keys(nodes), spent());
+    let of = |chosen: &[usize]| {
+        let chosen_nodes: Vec<&Daemon> = chosen.iter().map(|at| &nodes[*at]).collect();
+        let spent = || chosen_nodes.iter().map(|node| ticks(node.pid()));
+        let (keys_before, before) = (keys(&chosen_nodes), spent().sum::<u64>());
         thread::scope(|scope| {
-            for node in nodes {
-                scope.spawn(|| load(node));
+            for at in chosen {
+                let load = &load;
+                scope.spawn(move || {
+                    pin(CORES[*at]);
+                    load(&nodes[*at]);
+                });
             }
         });
-        let spent = (spent() - before) as f64 * TICK_NS;
-        spent / (keys(nodes) - keys_before)
+        let spent = (spent().sum::<u64>() - before) as f64 * TICK_NS;
+        spent / (keys(&chosen_nodes) - keys_before)
     };
     let [mut two, mut one] = [Vec::new(), Vec::new()];
     for round in 0..ROUNDS {
-        let mut turns: [&mut dyn FnMut(); 2] =
-            [&mut || two.push(of(&[&nodes[0], &nodes[1]])), &mut || {
-                one.push(of(&[&nodes[round / 2 % 2]]))
-            }];
+        let mut turns: [&mut dyn FnMut(); 2] = [&mut || two.push(of(&[0, 1])), &mut || {
+            one.push(of(&[round / 2 % 2]))
+        }];
         turns.rotate_left(round % 2);
         turns.into_iter().for_each(|turn| turn());
     }
