@@ -200,10 +200,7 @@ impl Relay {
 /// Until one end closes.
 fn pass(mut from: UnixStream, mut to: UnixStream, counted: &AtomicU64) {
     let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let Ok(read @ 1..) = from.read(&mut buffer) else {
-            break;
-        };
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
         counted.fetch_add(read as u64, Ordering::SeqCst);
         if to.write_all(&buffer[..read]).is_err() {
             break;

@@ -70,7 +70,7 @@ fn main() {
     }
     let chosen = std::env::var("PARTS").unwrap_or_default();
     let server = Server::start();
-    let parts: [(&str, fn(&Server)); 4] = [
+    let parts: [(&str, Part); 4] = [
         ("data_path", data_path),
         ("create_key", create_key),
         ("propagation", propagation),
@@ -83,6 +83,8 @@ fn main() {
         }
     }
 }
+
+type Part = fn(&Server);
 
 /// A database, and what its nodes share beside it.
 struct Fleet {
