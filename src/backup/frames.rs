@@ -363,7 +363,7 @@ mod tests {
         later.revision += 1;
         for other in [
             digest(&[b.clone(), a.clone()], &a),
-            digest(&[a.clone()], &a),
+            digest(std::slice::from_ref(&a), &a),
             digest(&[changed, b.clone()], &a),
             digest(&[later, b.clone()], &a),
             digest(&[a.clone(), b.clone()], &b),

@@ -14,9 +14,10 @@ fn last(operation: &str) -> Arc<LastUse> {
     })
 }
 
-/// A use of the key, written.
-pub(super) fn used(key: RegionalId) -> Change {
-    put(key, &last("Sign"))
+/// A use of each of these keys of one shard, written.
+pub(super) fn used(keys: &[RegionalId]) -> Change {
+    let uses = keys.iter().map(|key| (*key, last("Sign")));
+    Change::PutLastUses(UsesShard::of(keys[0]), uses.collect())
 }
 
 fn put(key: RegionalId, last: &Arc<LastUse>) -> Change {

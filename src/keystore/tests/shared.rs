@@ -194,6 +194,9 @@ async fn the_last_uses_of_removed_keys_go_everywhere(server: &Server) {
     let second = first.another();
     let one = first.begin().await;
     let two = Arc::new(second.open().await.unwrap());
+    apply(&one, vec![Change::PutUsesSince(Timestamp(7))])
+        .await
+        .unwrap();
     // The first two have one record of last uses, the last one has its own.
     let ids = ["1230", "1231", "4560"].map(|begin| {
         let id = format!("{begin}abcd-12ab-34cd-56ef-1234567890ab");
@@ -201,10 +204,10 @@ async fn the_last_uses_of_removed_keys_go_everywhere(server: &Server) {
     });
     for id in ids {
         let key = draft_of(id.id, KeyState::Enabled);
-        apply(&one, vec![Change::PutKey(key), last_uses::used(id)])
-            .await
-            .unwrap();
+        apply(&one, vec![Change::PutKey(key)]).await.unwrap();
     }
+    let uses = [&ids[..2], &ids[2..]].map(last_uses::used);
+    apply(&one, uses.into()).await.unwrap();
     let used = |node: &Snapshot| {
         let uses = node.last_uses.as_ref();
         uses.map_or(0, |uses| uses.by_key.len())
