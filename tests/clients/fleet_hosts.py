@@ -1,4 +1,5 @@
-"""A fleet on hosts with systemd, as docs/fleet-operations.md has it: its install commands and config/keymill-fleet.toml, on two folders that stand for `/`, and a PostgreSQL server.
+"""A fleet on hosts with systemd, as docs/fleet-operations.md has it: its install commands and
+config/keymill-fleet.toml, on two folders that stand for `/`, and a PostgreSQL server.
 
 systemd itself is not run: what `LoadCredential` makes is put where it would be.
 """

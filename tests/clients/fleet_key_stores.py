@@ -1,4 +1,6 @@
-"""A custom key store of three daemons on one PostgreSQL, whose keys live behind a fourth: connected on one node, its keys are used on all; disconnected on one, all refuse."""
+"""A custom key store of three daemons on one PostgreSQL, whose keys live behind a fourth:
+connected on one node, its keys are used on all; disconnected on one, all refuse.
+"""
 
 import contextlib
 import ipaddress
