@@ -275,7 +275,8 @@ def main() -> None:
         foreign(mill, folder)
     assert broken and restores, f"{broken} backups and {restores} restores were broken off"
     print(f"{broken} backups and {restores} restores were killed on their way")
-    report("Backup drill", "1", tally.calls)
+    version = subprocess.run([BINARY, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
+    report("the backup drill", version, tally.calls)
 
 
 if __name__ == "__main__":
