@@ -120,7 +120,7 @@ enum Command {
     Backup(backup::Arguments),
     /// Put a backup in the place of a store, and say before what that takes back
     Restore(restore::Arguments),
-    /// Check stores
+    /// Check stores, and copy them
     #[command(subcommand)]
     Store(store::Command),
     /// Verify the audit log

@@ -44,7 +44,9 @@ mod access_key;
 mod body;
 #[doc(hidden)]
 pub use body::fuzz as fuzz_body;
+pub mod carried;
 pub mod checked;
+pub mod copy;
 mod embedded;
 mod entry;
 mod error;

@@ -6,9 +6,9 @@ use crate::clock::Timestamp;
 use crate::clock::calendar::iso_8601_basic;
 use crate::crypto::entropy::Entropy;
 use crate::key::regions::Regions;
+use crate::keystore::carried::Carried;
 use crate::keystore::checked::Checked;
-use crate::keystore::reading::{self, Pages, Reading};
-use crate::keystore::record::Record;
+use crate::keystore::reading::{self, Pages, Reading, Records};
 use crate::keystore::replaced::Place;
 use crate::keystore::{RootKey, store_file};
 use std::cmp::Ordering;
@@ -136,7 +136,8 @@ impl<'a> Plan<'a> {
         // Authenticated again: what is written is what was read now.
         let from = checked(&self.file, self.root, self.regions).await?;
         let unfinished = self.place.unfinished();
-        let written = store_file::write_at(&unfinished, from, self.revision, entropy).await?;
+        let mut from = Carried::at(self.revision, from);
+        let written = store_file::write(&unfinished, &mut from, entropy, |_| ()).await?;
         if written != self.manifest.summary {
             return Err(BackupError::Damaged {
                 path: self.file,
@@ -184,14 +185,14 @@ async fn present(store: &Path, root: &RootKey, regions: &Regions) -> Present {
 /// Compares two stores, both of which are in the order of kind and id.
 async fn difference(now: &Path, then: &Path) -> Result<Difference, BackupError> {
     let mut found = Difference::default();
-    let (mut now, mut then) = (Records::of(now).await?, Records::of(then).await?);
+    let (mut now, mut then) = (records(now).await?, records(then).await?);
     let (mut left, mut right) = (now.next().await?, then.next().await?);
     loop {
         let order = match (&left, &right) {
             (None, None) => return Ok(found),
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
-            (Some(now), Some(then)) => name(now).cmp(&name(then)),
+            (Some(now), Some(then)) => now.name().cmp(&then.name()),
         };
         match order {
             Ordering::Less => {
@@ -220,36 +221,9 @@ async fn difference(now: &Path, then: &Path) -> Result<Difference, BackupError> 
     }
 }
 
-fn name(record: &Record) -> (&str, &str) {
-    (record.kind.name(), &record.id)
-}
-
-/// The records of a file, one by one.
-struct Records {
-    reading: Reading,
-    batch: std::vec::IntoIter<Record>,
-}
-
-impl Records {
-    async fn of(path: &Path) -> Result<Self, BackupError> {
-        let place = reading::Place::File(path.to_owned());
-        Ok(Self {
-            reading: Reading::begin(place, Pages::AsTheyCome).await?,
-            batch: Vec::new().into_iter(),
-        })
-    }
-
-    async fn next(&mut self) -> Result<Option<Record>, BackupError> {
-        loop {
-            if let Some(record) = self.batch.next() {
-                return Ok(Some(record));
-            }
-            match self.reading.records().await? {
-                Some(batch) => self.batch = batch.into_iter(),
-                None => return Ok(None),
-            }
-        }
-    }
+async fn records(path: &Path) -> Result<Records, BackupError> {
+    let place = reading::Place::File(path.to_owned());
+    Ok(Reading::begin(place, Pages::AsTheyCome).await?.one_by_one())
 }
 
 /// The name under which the store is kept that is replaced now.

@@ -20,6 +20,8 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use std::path::PathBuf;
 
+mod copy;
+
 /// Findings that are kept for `--json`.
 const FINDINGS_KEPT_MAX: usize = 1000;
 /// Findings that are printed without `--json`.
@@ -37,6 +39,16 @@ Examples:
   keymill store check --dir keymill-dev
   keymill store check /media/safe/keymill-backup --config /etc/keymill/keymill.toml --json")]
     Check(Check),
+    /// Copy a store from one machine into a database that nodes share, or from there into a file,
+    /// under the same root key
+    #[command(after_help = "\
+No daemon may have either open. Each record is authenticated on its way and read back, and stays as it is to the byte; the root key is in neither. The audit log of this host is continued: run it there, with the configuration of the node.
+A copy that was broken off is not a store: daemons refuse to start on it. The same command goes on with it. What is copied into must be empty, and what was copied is left as it is.
+
+Examples:
+  keymill store copy --dir keymill-dev --to postgres://me@/keys?host=/run/postgresql
+  keymill store copy --from /var/lib/keymill/keystore.db --config /etc/keymill/keymill.toml --json")]
+    Copy(copy::Arguments),
 }
 
 impl Command {
@@ -61,6 +73,7 @@ pub(super) struct Check {
 pub(super) fn run(command: Command, environment: &Environment) -> Result<Status, Failure> {
     match command {
         Command::Check(arguments) => check(&arguments, environment),
+        Command::Copy(arguments) => copy::run(&arguments, environment),
     }
 }
 
@@ -106,31 +119,44 @@ fn named(store: Option<&str>, config: &Config) -> Result<Named, Failure> {
     let path = PathBuf::from(name);
     if path.is_dir() {
         let (_, file) = Folder::read(&path)?;
-        return Ok(Named::other(Place::File(file)));
+        let named = Named::other(Place::File(file));
+        return Ok(Named {
+            is_backup: true,
+            ..named
+        });
     }
     Ok(Named::other(Place::File(path)))
 }
 
-/// A store, and whether it is that of the configuration.
+/// A store.
 struct Named {
     place: Place,
+    /// Whether it is that of the configuration.
     is_own: bool,
+    /// Whether it is in the folder of a backup.
+    is_backup: bool,
 }
 
 impl Named {
     fn own(place: Place) -> Self {
-        let is_own = true;
-        Self { place, is_own }
+        Self {
+            place,
+            is_own: true,
+            is_backup: false,
+        }
     }
 
     fn other(place: Place) -> Self {
-        let is_own = false;
-        Self { place, is_own }
+        Self {
+            place,
+            is_own: false,
+            is_backup: false,
+        }
     }
 }
 
 async fn of_place(
-    Named { place, is_own }: Named,
+    Named { place, is_own, .. }: Named,
     config: &Config,
     arguments: &Check,
 ) -> Result<Status, Failure> {

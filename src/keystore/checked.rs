@@ -4,9 +4,8 @@
 //! What it does not do: compare the store with what this host has seen, or hold records to each
 //! other beyond the head's sum (that a replica key has its primary key).
 
-use crate::crypto::entropy::Entropy;
 use crate::key::regions::Regions;
-use crate::keystore::reading::{Reading, Row};
+use crate::keystore::reading::{Place, Reading, Row};
 use crate::keystore::record::{self, Corrupt, FORMAT, Head, Kind, Record, Sealer, Term};
 use crate::keystore::{KeystoreError, RootKey, body};
 use serde::{Deserialize, Serialize};
@@ -16,6 +15,9 @@ use std::sync::Arc;
 /// A store that is checked while it is read.
 pub struct Checked {
     reading: Reading,
+    sealer: Arc<Sealer>,
+    /// What its records are held to.
+    opened: Head,
     /// `None` only while it works.
     checker: Option<Box<Checker>>,
 }
@@ -94,8 +96,19 @@ impl Checked {
             };
             return Err(reading.place().corrupt(source));
         }
+        Ok(Self::held_to(head, reading, sealer, regions))
+    }
+
+    /// Checks with the keys of the same store, and holds its records to `head`, whatever head is
+    /// there.
+    pub(super) fn held_to(
+        head: Head,
+        reading: Reading,
+        sealer: Arc<Sealer>,
+        regions: &Regions,
+    ) -> Self {
         let checker = Checker {
-            sealer,
+            sealer: Arc::clone(&sealer),
             regions: regions.clone(),
             head,
             sum: [0; 32],
@@ -105,10 +118,27 @@ impl Checked {
             findings: 0,
             ended: false,
         };
-        Ok(Self {
+        Self {
             reading,
+            sealer,
+            opened: head,
             checker: Some(Box::new(checker)),
-        })
+        }
+    }
+
+    /// The store that is read.
+    pub(super) fn place(&self) -> &Place {
+        self.reading.place()
+    }
+
+    /// The keys of its records.
+    pub(super) fn sealer(&self) -> &Arc<Sealer> {
+        &self.sealer
+    }
+
+    /// What its records are held to.
+    pub(super) fn opened(&self) -> Head {
+        self.opened
     }
 
     /// The head's row.
@@ -153,25 +183,6 @@ impl Checked {
                 .collect(),
             findings: checker.map_or(0, |checker| checker.findings),
         }
-    }
-
-    /// The head of the same records at a later revision, sealed.
-    ///
-    /// # Errors
-    /// [`KeystoreError::Entropy`].
-    pub(super) fn head_at(
-        &self,
-        revision: u64,
-        entropy: &Entropy,
-    ) -> Result<Option<Record>, KeystoreError> {
-        let Some(checker) = &self.checker else {
-            return Ok(None);
-        };
-        let head = Head {
-            revision,
-            ..checker.head
-        };
-        Ok(Some(checker.sealer.seal_head(&head, entropy)?))
     }
 }
 

@@ -140,6 +140,30 @@ pub enum KeystoreError {
         /// The store.
         store: String,
     },
+    /// A store is not copied to where something is already.
+    #[error("nothing is copied into store {store}: {reason}")]
+    Occupied {
+        /// The store.
+        store: String,
+        /// What is there, with the remedy.
+        reason: String,
+    },
+    /// Another run of a copy has put its mark there.
+    #[error(
+        "another copy into store {store} has taken this one's place: it goes on with what is there; run one at a time"
+    )]
+    Overtaken {
+        /// The store.
+        store: String,
+    },
+    /// A store that is copied was changed meanwhile.
+    #[error(
+        "store {store} was changed while it was copied: stop every daemon that has it open, and run the same command again; what is there of the copy is not a store"
+    )]
+    Moved {
+        /// The store.
+        store: String,
+    },
     /// An earlier commit's outcome is unknown, and the store could not be opened again so far.
     #[error(
         "the store takes no change until an earlier failure is over; keymill tries again by itself: {reason}"

@@ -8,6 +8,8 @@ use crate::keystore::KeystoreError;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
+/// The ending of the file.
+const ENDING: &str = "node";
 /// The digits of a name.
 const DIGITS: usize = 32;
 
@@ -19,7 +21,21 @@ pub(super) fn is_name(text: &str) -> bool {
 
 /// The name in the file beside `path`, which is made if it is not there.
 pub(super) fn name(path: &Path, entropy: &Entropy) -> Result<String, KeystoreError> {
-    let path = path.with_extension("node");
+    if let Some(known) = known(path)? {
+        return Ok(known);
+    }
+    let path = path.with_extension(ENDING);
+    let mut bytes = [0; DIGITS / 2];
+    entropy.draw(&mut bytes)?;
+    let name = hex_simd::encode_to_string(bytes, hex_simd::AsciiCase::Lower);
+    let written = open::write_whole(&path, format!("{name}\n").as_bytes(), 0o600);
+    written.map_err(|source| KeystoreError::Io { path, source })?;
+    Ok(name)
+}
+
+/// The name in the file beside `path`; `None` where this host has never been a node.
+pub(super) fn known(path: &Path) -> Result<Option<String>, KeystoreError> {
+    let path = path.with_extension(ENDING);
     let failed = |source: io::Error| KeystoreError::Io {
         path: path.clone(),
         source,
@@ -32,15 +48,10 @@ pub(super) fn name(path: &Path, entropy: &Entropy) -> Result<String, KeystoreErr
                     "it is not the name of a node: remove it, and this node gets a new one";
                 failed(io::Error::new(ErrorKind::InvalidData, reason))
             };
-            is_name(text).then(|| text.to_owned()).ok_or_else(damaged)
+            let name = is_name(text).then(|| text.to_owned());
+            name.ok_or_else(damaged).map(Some)
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let mut bytes = [0; DIGITS / 2];
-            entropy.draw(&mut bytes)?;
-            let name = hex_simd::encode_to_string(bytes, hex_simd::AsciiCase::Lower);
-            open::write_whole(&path, format!("{name}\n").as_bytes(), 0o600).map_err(failed)?;
-            Ok(name)
-        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(error)),
     }
 }

@@ -23,12 +23,14 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+mod filling;
 mod ordered;
 mod schema;
 mod session;
 mod url;
 mod watch;
 
+pub use filling::Filling;
 pub use ordered::{OrderedRow, OrderedRows};
 pub use session::Access;
 pub use url::{DatabaseUrl, UrlError};
@@ -126,6 +128,16 @@ impl PostgresStore {
     /// # Errors
     /// [`KeystoreError::Unreachable`] or [`KeystoreError::Unanswered`].
     pub async fn begin(&mut self, head: Record) -> Result<(), KeystoreError> {
+        self.make_tables().await?;
+        let session = self.session().await?;
+        let revision = number(head.revision);
+        let parameters: [Parameter<'_>; 2] = [(&revision, Type::INT8), (&head.body, Type::BYTEA)];
+        let begun = session.rows(COMMIT_TIME_MAX, FIRST, &parameters).await;
+        self.outcome(begun.map(drop))
+    }
+
+    /// Makes the tables where they are missing.
+    async fn make_tables(&mut self) -> Result<(), KeystoreError> {
         let mut attempt = 0;
         loop {
             attempt += 1;
@@ -136,14 +148,23 @@ impl PostgresStore {
             };
             match made {
                 Err(failure) if schema::was_in_the_way(&failure, attempt) => self.session = None,
-                made => break self.outcome(made)?,
+                made => return self.outcome(made),
             }
         }
+    }
+
+    /// The head's row; `None` where there is none.
+    pub(super) async fn head(&mut self) -> Result<Option<Record>, KeystoreError> {
         let session = self.session().await?;
-        let revision = number(head.revision);
-        let parameters: [Parameter<'_>; 2] = [(&revision, Type::INT8), (&head.body, Type::BYTEA)];
-        let begun = session.rows(COMMIT_TIME_MAX, FIRST, &parameters).await;
-        self.outcome(begun.map(drop))
+        let rows = session.rows(LOOK_TIME_MAX, HEAD, &[]).await;
+        let found = rows.and_then(|rows| match rows.first() {
+            None => Ok(None),
+            Some(row) => {
+                check_primary(row, 2)?;
+                Ok(Some(head(revision(row, 0)?, column(row, 1)?)))
+            }
+        });
+        self.read(found)
     }
 
     /// Refuses a server that follows another one, or would lose what it has answered.

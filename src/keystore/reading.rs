@@ -151,6 +151,41 @@ impl Reading {
     }
 }
 
+/// The records of a store, one by one.
+pub struct Records {
+    reading: Reading,
+    batch: std::vec::IntoIter<Record>,
+}
+
+impl Reading {
+    /// Its records, one by one.
+    #[must_use]
+    pub fn one_by_one(self) -> Records {
+        Records {
+            reading: self,
+            batch: Vec::new().into_iter(),
+        }
+    }
+}
+
+impl Records {
+    /// The next record; `None` behind the last one.
+    ///
+    /// # Errors
+    /// [`KeystoreError`], also for a record of an unknown kind.
+    pub async fn next(&mut self) -> Result<Option<Record>, KeystoreError> {
+        loop {
+            if let Some(record) = self.batch.next() {
+                return Ok(Some(record));
+            }
+            match self.reading.records().await? {
+                Some(batch) => self.batch = batch.into_iter(),
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
 type Begun = Result<(u8, Record), KeystoreError>;
 
 /// Where the reading task puts what it finds.

@@ -25,6 +25,8 @@ use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use strum::{EnumString, IntoStaticStr};
 
+mod mark;
+
 /// The kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, EnumString, IntoStaticStr)]
 #[strum(serialize_all = "kebab-case")]
@@ -73,6 +75,14 @@ pub struct Record {
     pub body: Vec<u8>,
 }
 
+impl Record {
+    /// Its name: kind and id, in whose order a store is read.
+    #[must_use]
+    pub fn name(&self) -> (&'static str, &str) {
+        (self.kind.name(), &self.id)
+    }
+}
+
 /// Why the content of a store is refused. Each error prints as the end of a line that begins with
 /// the store's path.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -85,6 +95,11 @@ pub enum Corrupt {
         "has a head that does not open: the root key is not this store's, or the head was edited; use the root key that was created with the store, or restore a backup"
     )]
     Head,
+    /// There is a mark in the place of the head.
+    #[error(
+        "is a copy that was not finished: run the same `keymill store copy` again, which goes on with it"
+    )]
+    Unfinished,
     /// The head has the format of a later version.
     #[error(
         "was written by a newer keymill (head of format {0}, this build knows 2): upgrade keymill"
@@ -351,7 +366,7 @@ impl Sealer {
     /// Opens the head and reads the store's id from it.
     ///
     /// # Errors
-    /// [`Corrupt::Head`] or [`Corrupt::Format`].
+    /// [`Corrupt::Head`], [`Corrupt::Unfinished`] or [`Corrupt::Format`].
     pub fn open_head(root: &RootKey, record: &Record) -> Result<(Self, Head), Corrupt> {
         let (store_id, head) = opened_head(&root.subkey("head"), record)?;
         Ok((Self::new(root, store_id), head))
@@ -390,6 +405,9 @@ impl Sealer {
 }
 
 fn opened_head(head_key: &Secret<32>, record: &Record) -> Result<([u8; 16], Head), Corrupt> {
+    if mark::opened(head_key, record).is_some() {
+        return Err(Corrupt::Unfinished);
+    }
     let associated = fields(&[b"head", &record.revision.to_be_bytes()]);
     let plaintext =
         xaes::open(head_key.expose(), &associated, &record.body).map_err(|_| Corrupt::Head)?;

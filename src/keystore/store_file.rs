@@ -6,7 +6,8 @@
 
 use crate::crypto::entropy::Entropy;
 use crate::file::open;
-use crate::keystore::checked::{Checked, Summary};
+use crate::keystore::carried::Carried;
+use crate::keystore::checked::Summary;
 use crate::keystore::record::Record;
 use crate::keystore::sqlite::{SqliteStore, TABLES, damaged};
 use crate::keystore::{KeystoreError, root_key};
@@ -88,29 +89,24 @@ impl StoreFile {
     }
 }
 
-/// Writes what is read to a new file at `path`, with the head at `revision`: the same records as a
-/// later state of the store.
+/// Writes what is carried to a new file at `path`. `progress` is given the number of records so
+/// far.
 ///
 /// # Errors
 /// [`KeystoreError`], also when anything is wrong with what is read; the file is of no use then.
-pub async fn write_at(
+pub async fn write(
     path: &Path,
-    mut from: Checked,
-    revision: u64,
+    from: &mut Carried,
     entropy: &Entropy,
+    mut progress: impl FnMut(u64),
 ) -> Result<Summary, KeystoreError> {
     let mut file = StoreFile::begin(path).await?;
-    while let Some(mut batch) = from.next().await? {
-        if let Some(source) = batch.findings.pop() {
-            return Err(KeystoreError::Corrupt {
-                path: path.to_owned(),
-                source,
-            });
-        }
-        file.put(&batch.records).await?;
+    let mut written = 0;
+    while let Some(records) = from.next(entropy).await? {
+        file.put(&records).await?;
+        written += records.len() as u64;
+        progress(written);
     }
-    let head = from.head_at(revision, entropy)?;
-    let head = head.unwrap_or_else(|| from.head().clone());
-    file.finish(head).await?;
+    file.finish(from.head(entropy)?).await?;
     Ok(from.summary())
 }

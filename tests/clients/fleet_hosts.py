@@ -30,7 +30,7 @@ READY_SECONDS_MAX = 60
 def commands() -> list[str]:
     """What the page has its reader run on each host, but for systemctl."""
     section = PAGE.read_text().split("## On hosts with systemd")[1]
-    [block] = re.findall(r"```sh\n(.*?)```", section.split("## On Kubernetes")[0], re.DOTALL)
+    [block] = re.findall(r"```sh\n(.*?)```", section.split("\n## ")[0], re.DOTALL)
     return [line.split("  #")[0] for line in block.splitlines() if not line.startswith("systemctl")]
 
 

@@ -6,9 +6,7 @@
 
 use crate::keystore::KeystoreError;
 use crate::keystore::postgres::session::{Access, Failure, Parameter, Session};
-use crate::keystore::postgres::{
-    CHANNEL, HEAD, LOOK_TIME_MAX, PostgresStore, check_primary, column, head, revision,
-};
+use crate::keystore::postgres::{CHANNEL, LOOK_TIME_MAX, PostgresStore};
 use crate::keystore::record::Record;
 use crate::keystore::store::{StoreFuture, Watch};
 use metrics::Gauge;
@@ -54,19 +52,9 @@ impl PostgresWatch {
     }
 
     async fn look(&mut self) -> Result<Record, KeystoreError> {
-        let session = self.store.session().await?;
-        let rows = session.rows(LOOK_TIME_MAX, HEAD, &[]).await;
-        let found = rows.and_then(|rows| match rows.first() {
-            None => Ok(None),
-            Some(row) => {
-                check_primary(row, 2)?;
-                Ok(Some(head(revision(row, 0)?, column(row, 1)?)))
-            }
-        });
         let store = self.store.name();
-        self.store
-            .read(found)?
-            .ok_or(KeystoreError::Empty { store })
+        let head = self.store.head().await?;
+        head.ok_or(KeystoreError::Empty { store })
     }
 }
 

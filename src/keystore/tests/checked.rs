@@ -1,6 +1,7 @@
 //! A store that is read from its first record to its last: every damaged record is named.
 
 use super::*;
+use crate::keystore::carried::Carried;
 use crate::keystore::checked::{Checked, Summary};
 use crate::keystore::reading::{Pages, Reading};
 use crate::keystore::store_file;
@@ -26,7 +27,7 @@ async fn of_file(place: &TestStore) -> Result<(Summary, Vec<Corrupt>), KeystoreE
 }
 
 /// More records than a batch has.
-async fn large() -> TestStore {
+pub(super) async fn large() -> TestStore {
     let (place, store) = TestStore::created().await;
     let drafts: Vec<_> = (0..700).map(|_| draft(KeyState::Enabled)).collect();
     let mut changes: Vec<_> = drafts.iter().cloned().map(Change::PutKey).collect();
@@ -134,8 +135,11 @@ async fn a_store_is_written_again_at_a_later_revision() {
             .unwrap();
         Checked::with_root(reading, &place.root, &regions()).unwrap()
     };
-    let written = store_file::write_at(&copy, checked().await, 77, &Entropy::os()).await;
-    assert_eq!(written.unwrap(), before);
+    let write = async || {
+        let mut from = Carried::at(77, checked().await);
+        store_file::write(&copy, &mut from, &Entropy::os(), |_| ()).await
+    };
+    assert_eq!(write().await.unwrap(), before);
     let (after, findings) = found(Place::File(copy.clone()), &place.root).await.unwrap();
     assert_eq!((after.revision, findings.len()), (77, 0));
     assert_eq!(after.records, before.records);
@@ -149,9 +153,9 @@ async fn a_store_is_written_again_at_a_later_revision() {
     store.close().await.unwrap();
     // Nothing damaged is written on.
     place.sql("DELETE FROM record WHERE kind = 'alias'").await;
-    let refused = store_file::write_at(&copy, checked().await, 99, &Entropy::os()).await;
     assert!(
-        refused
+        write()
+            .await
             .unwrap_err()
             .to_string()
             .contains("does not hold the set")

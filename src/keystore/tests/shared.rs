@@ -10,6 +10,7 @@ use server::PASSWORD;
 pub(crate) use server::Server;
 use std::time::Duration;
 
+mod copies;
 mod histories;
 mod node;
 mod proxy;
@@ -33,6 +34,10 @@ async fn store_1_the_shared_store_conforms() {
     a_commit_is_durable_whatever_the_database_is_set_to(&server).await;
     the_way_to_the_database_is_guarded(&server).await;
     reading::the_whole_of_it_is_read_and_checked(&server).await;
+    copies::a_store_goes_into_a_database_and_back(&server).await;
+    copies::a_copy_that_is_broken_off_is_no_store_and_is_gone_on_with(&server).await;
+    copies::a_run_gives_way_to_the_next_one(&server).await;
+    copies::what_is_not_copied_is_said(&server).await;
     a_standby_is_refused(&mut server).await;
 }
 

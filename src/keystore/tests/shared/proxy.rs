@@ -21,6 +21,8 @@ pub(super) enum Cut {
 #[derive(Default)]
 struct State {
     next: AtomicU8,
+    /// Statements that change the store, and pass before the one that is cut.
+    before: AtomicUsize,
     cuts: AtomicUsize,
 }
 
@@ -53,6 +55,12 @@ impl Proxy {
 
     /// Cuts at the next statement that changes the store.
     pub(super) fn cut_next(&self, cut: Cut) {
+        self.cut_after(0, cut);
+    }
+
+    /// The same behind so many of them.
+    pub(super) fn cut_after(&self, before: usize, cut: Cut) {
+        self.state.before.store(before, Ordering::SeqCst);
         self.state.next.store(cut as u8, Ordering::SeqCst);
     }
 
@@ -82,6 +90,10 @@ async fn questions(
         let bytes = &buffer[..read];
         let is_change = bytes.windows(6).any(|text| text == b"UPDATE");
         match state.next.load(Ordering::SeqCst) {
+            cut if cut != 0 && is_change && state.before.load(Ordering::SeqCst) > 0 => {
+                state.before.fetch_sub(1, Ordering::SeqCst);
+                to.write_all(bytes).await.unwrap();
+            }
             cut if cut != 0 && is_change => {
                 state.next.store(0, Ordering::SeqCst);
                 state.cuts.fetch_add(1, Ordering::SeqCst);
