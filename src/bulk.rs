@@ -9,6 +9,8 @@
 
 pub mod authorities;
 pub mod client;
+pub mod connection;
+pub mod daemons;
 pub mod encoded;
 pub mod error;
 pub mod folder;
@@ -31,6 +33,7 @@ mod table_job;
 
 pub use authorities::{Authorities, AuthoritiesError};
 pub use client::Client;
+pub use daemons::Daemons;
 pub use error::JobError;
 pub use folder::Folder;
 pub use input::File;

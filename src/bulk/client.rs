@@ -1,11 +1,11 @@
-//! A running daemon, as a job's worker calls it: over a connection of its own that is kept, from a
-//! thread that waits for the answer.
+//! How a daemon is called: where it is, with whose credentials, and what its refusals say.
 
 use crate::auth::Credentials;
 use crate::bulk::authorities::{self, Authorities};
 use crate::bulk::source::SourceError;
 use crate::clock::Clock;
 use crate::endpoint::Endpoint;
+use crate::error_code::ErrorCode;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
@@ -15,27 +15,34 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use std::error::Error;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::runtime::Runtime;
 
 /// A daemon that sends nothing for so long is taken for dead.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// A refusal is a short JSON document.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// How long a throttled call is made again, and the pauses between.
-const PATIENCE: Duration = Duration::from_secs(120);
-const PAUSE_MIN: Duration = Duration::from_millis(50);
-const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// What a proxy answers that has no daemon behind it.
+const AWAY: [StatusCode; 3] = [
+    StatusCode::BAD_GATEWAY,
+    StatusCode::SERVICE_UNAVAILABLE,
+    StatusCode::GATEWAY_TIMEOUT,
+];
+
+/// Sends requests on a connection, one after the other.
+pub(super) type Sender = SendRequest<Full<Bytes>>;
 
 /// How a daemon is called: where it is, and with whose credentials.
 #[derive(Clone)]
 pub struct Client {
     /// Where it listens.
     pub endpoint: Endpoint,
+    /// The address that is connected to, where the name of `endpoint` has several.
+    pub address: Option<SocketAddr>,
     /// `None` on a Unix socket: the kernel names the caller's process.
     pub credentials: Option<Arc<Credentials>>,
     /// The certificate authorities that are trusted on `https`; `None` trusts none.
@@ -73,35 +80,29 @@ impl Target<'_> {
 }
 
 impl Client {
-    /// A connection that is made when it is needed.
-    ///
-    /// # Errors
-    /// [`SourceError::Connection`], when this process cannot start a runtime.
-    pub fn connection(&self) -> Result<Connection, SourceError> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| self.broken(&error))?;
-        Ok(Connection {
-            client: self.clone(),
-            runtime,
-            sender: None,
-        })
+    /// The same, at one of the addresses of its name.
+    #[must_use]
+    pub fn at(&self, address: Option<SocketAddr>) -> Self {
+        Self {
+            address,
+            ..self.clone()
+        }
     }
 
-    /// Connects once, so that a wrong endpoint shows before there is work to lose.
-    ///
-    /// # Errors
-    /// [`SourceError::Connection`], [`SourceError::Untrusted`].
-    pub async fn reach(&self) -> Result<(), SourceError> {
-        self.connect().await.map(drop)
+    /// What messages call the daemon.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self.address {
+            None => self.endpoint.to_string(),
+            Some(address) => format!("{} ({})", self.endpoint, address.ip()),
+        }
     }
 
     /// The error of a connection that broke.
     #[must_use]
     pub fn broken(&self, reason: &dyn fmt::Display) -> SourceError {
         SourceError::Connection {
-            endpoint: self.endpoint.to_string(),
+            endpoint: self.name(),
             reason: reason.to_string(),
         }
     }
@@ -110,26 +111,30 @@ impl Client {
     #[must_use]
     pub fn answered(&self, reason: impl Into<String>) -> SourceError {
         SourceError::Answer {
-            endpoint: self.endpoint.to_string(),
+            endpoint: self.name(),
             reason: reason.into(),
         }
     }
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, SourceError> {
+    /// Connects to the daemon.
+    ///
+    /// # Errors
+    /// [`SourceError::Connection`], [`SourceError::Untrusted`], [`SourceError::Answer`].
+    pub(super) async fn connect(&self) -> Result<Sender, SourceError> {
         match &self.endpoint {
             Endpoint::Unix(path) => {
                 let connected = self.in_time(UnixStream::connect(path)).await?;
                 self.shake_hands(connected).await
             }
             Endpoint::Http(authority) => {
-                let connected = self.in_time(TcpStream::connect(authority)).await?;
+                let connected = self.connect_to(authority).await?;
                 self.shake_hands(connected).await
             }
             Endpoint::Https { authority, name } => {
                 let Some(authorities) = &self.authorities else {
                     return Err(self.broken(&"no authority is known that could vouch for it"));
                 };
-                let connected = self.in_time(TcpStream::connect(authority)).await?;
+                let connected = self.connect_to(authority).await?;
                 let secured = self
                     .in_time(authorities.connector().connect(name.clone(), connected))
                     .await?;
@@ -138,7 +143,14 @@ impl Client {
         }
     }
 
-    async fn shake_hands<S>(&self, stream: S) -> Result<SendRequest<Full<Bytes>>, SourceError>
+    async fn connect_to(&self, authority: &str) -> Result<TcpStream, SourceError> {
+        match self.address {
+            None => self.in_time(TcpStream::connect(authority)).await,
+            Some(address) => self.in_time(TcpStream::connect(address)).await,
+        }
+    }
+
+    async fn shake_hands<S>(&self, stream: S) -> Result<Sender, SourceError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -154,7 +166,7 @@ impl Client {
     fn failed(&self, error: &(dyn Error + 'static)) -> SourceError {
         if let Some(reason) = authorities::objection(error) {
             return SourceError::Untrusted {
-                endpoint: self.endpoint.to_string(),
+                endpoint: self.name(),
                 reason,
             };
         }
@@ -213,42 +225,22 @@ impl Client {
         Ok(request)
     }
 
-    async fn send(
+    /// Sends one request on a connection, and returns its answer, whose body is still to be read.
+    ///
+    /// # Errors
+    /// [`SourceError`], the daemon's refusal among others.
+    pub(super) async fn send(
         &self,
-        sender: &mut Option<SendRequest<Full<Bytes>>>,
+        sender: &mut Sender,
         target: &Target<'_>,
         body: Bytes,
     ) -> Result<Response<Incoming>, SourceError> {
-        let mut connected = match sender.take() {
-            Some(connected) if !connected.is_closed() => connected,
-            _ => self.connect().await?,
-        };
-        self.in_time(connected.ready()).await?;
-        let sent = connected.send_request(self.request(target, body)?);
+        self.in_time(sender.ready()).await?;
+        let sent = sender.send_request(self.request(target, body)?);
         let response = self.in_time(sent).await?;
-        *sender = Some(connected);
-        if response.status() != StatusCode::OK {
-            return Err(self.refused(response).await);
-        }
-        Ok(response)
-    }
-
-    async fn send_patiently(
-        &self,
-        sender: &mut Option<SendRequest<Full<Bytes>>>,
-        target: &Target<'_>,
-        body: Bytes,
-    ) -> Result<Response<Incoming>, SourceError> {
-        let (mut pause, mut waited) = (PAUSE_MIN, Duration::ZERO);
-        loop {
-            match self.send(sender, target, body.clone()).await {
-                Err(SourceError::Refused { code, .. })
-                    if code == "ThrottlingException" && waited < PATIENCE => {}
-                sent => return sent,
-            }
-            tokio::time::sleep(pause).await;
-            waited += pause;
-            pause = (2 * pause).min(PAUSE_MAX);
+        match response.status() {
+            StatusCode::OK => Ok(response),
+            _ => Err(self.refused(response).await),
         }
     }
 
@@ -268,65 +260,24 @@ impl Client {
             _ => Bytes::new(),
         };
         match serde_json::from_slice::<Refusal>(&body) {
+            // A node that is cut off from its store, or whose disk is full, may do it later.
+            Ok(Refusal { code, message }) if code == ErrorCode::KMSInternalException.name() => {
+                let message = message.filter(|message| !message.is_empty());
+                let message = message.map(|message| format!(": {message}"));
+                self.broken(&format_args!(
+                    "it answered {code}{}",
+                    message.unwrap_or_default()
+                ))
+            }
             Ok(refusal) => SourceError::Refused {
                 code: refusal.code,
                 message: refusal.message.unwrap_or_default(),
             },
+            // That of a proxy, which has no daemon behind it now.
+            Err(_) if AWAY.contains(&status) => {
+                self.broken(&format_args!("it answered with status {status}"))
+            }
             Err(_) => self.answered(format!("with status {status}")),
         }
-    }
-}
-
-/// One connection of one worker.
-pub struct Connection {
-    client: Client,
-    runtime: Runtime,
-    sender: Option<SendRequest<Full<Bytes>>>,
-}
-
-impl Connection {
-    /// The client that it is of.
-    #[must_use]
-    pub fn client(&self) -> &Client {
-        &self.client
-    }
-
-    /// Sends one request, and returns its answer, whose body is still to be read.
-    ///
-    /// # Errors
-    /// [`SourceError`], the daemon's refusal among others.
-    pub fn call(
-        &mut self,
-        target: &Target<'_>,
-        body: Bytes,
-    ) -> Result<Response<Incoming>, SourceError> {
-        let sent = self.client.send(&mut self.sender, target, body);
-        self.runtime.block_on(sent)
-    }
-
-    /// As [`Self::call`]; a call that is throttled is made again, for a while.
-    ///
-    /// # Errors
-    /// [`SourceError`], the daemon's refusal among others.
-    pub fn call_patiently(
-        &mut self,
-        target: &Target<'_>,
-        body: Bytes,
-    ) -> Result<Response<Incoming>, SourceError> {
-        let sent = self.client.send_patiently(&mut self.sender, target, body);
-        self.runtime.block_on(sent)
-    }
-
-    /// The next bytes of an answer; `None` at its end, which must be seen before the next call.
-    ///
-    /// # Errors
-    /// [`SourceError`], when the connection breaks or the daemon is silent.
-    pub fn next(&mut self, body: &mut Incoming) -> Result<Option<Bytes>, SourceError> {
-        let Self {
-            client, runtime, ..
-        } = self;
-        let received = async { body.frame().await.transpose() };
-        let frame = runtime.block_on(client.in_time(received))?;
-        Ok(frame.map(|frame| frame.into_data().unwrap_or_default()))
     }
 }

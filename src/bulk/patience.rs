@@ -1,10 +1,10 @@
-//! Waiting for a daemon that is restarted.
+//! Waiting for a daemon that is restarted, or for one of several.
 
 use crate::bulk::source::SourceError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How long a job waits for a daemon that it has reached before.
+/// How long a job waits for daemons that are all away.
 const SECONDS_MAX: u64 = 120;
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -38,7 +38,7 @@ impl Patience {
                 endpoint,
                 reason,
                 seconds_at_most = SECONDS_MAX,
-                "the connection broke; waiting for the daemon"
+                "the connection broke; trying again"
             );
         }
         self.pause = (2 * self.pause).clamp(PAUSE_MIN, PAUSE_MAX);

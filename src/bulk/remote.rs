@@ -4,6 +4,8 @@
 //! Only the columns that the work needs are sent.
 
 use crate::bulk::client::{Client, Target};
+use crate::bulk::connection::Connection;
+use crate::bulk::daemons::Daemons;
 use crate::bulk::keys::{KeySource, KeyWorker, Operation, RowsError, RowsOf};
 use crate::bulk::source::SourceError;
 use crate::bulk::stream::{self, CALL_BYTES_MAX, CALL_ROWS_MAX, Stream};
@@ -61,11 +63,11 @@ pub trait RemoteWork: Clone + Send + Sync {
     fn rehearsal(&self, rows: RowsOf<'_, Self::Operation>) -> Option<(&'static str, Value)>;
 }
 
-/// A daemon that works on a job's rows.
+/// Daemons that work on a job's rows.
 #[derive(Clone)]
 pub struct Remote<W> {
-    /// Calls the daemon.
-    pub client: Client,
+    /// Those that are called.
+    pub daemons: Daemons,
     /// What is done.
     pub work: W,
 }
@@ -80,7 +82,7 @@ impl<W: RemoteWork> KeySource for Remote<W> {
 
     fn worker(&self) -> Result<RemoteWorker<W>, SourceError> {
         Ok(RemoteWorker {
-            stream: Stream::new(&self.client, W::PURPOSE, &self.work.query())?,
+            stream: Stream::new(&self.daemons, W::PURPOSE, &self.work.query())?,
             work: self.work.clone(),
         })
     }
@@ -91,7 +93,7 @@ impl<W: RemoteWork> KeySource for Remote<W> {
         };
         members["DryRun"] = true.into();
         let target = Target::of_operation(operation);
-        let mut connection = self.client.connection()?;
+        let mut connection = Connection::new(&self.daemons)?;
         match connection.call_patiently(&target, members.to_string().into()) {
             Ok(_) => Ok(()),
             Err(SourceError::Refused { code, message }) => match code.as_str() {

@@ -43,12 +43,13 @@ pub enum SourceError {
         /// Its message, if any.
         message: String,
     },
-    /// The daemon could not be reached, or the connection broke.
+    /// The daemon could not be reached, the connection broke, or it answered that it cannot work
+    /// now. Of several daemons: all of them.
     #[error("{endpoint}: {reason}")]
     Connection {
-        /// Where.
+        /// Where, or how many there are.
         endpoint: String,
-        /// Why.
+        /// Why; of several, each with its name.
         reason: String,
     },
     /// The work was stopped while the daemon was away.

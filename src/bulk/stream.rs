@@ -3,7 +3,9 @@
 //!
 //! A call is small enough for a signature over it, so it is the same on every transport.
 
-use crate::bulk::client::{Client, Connection, Target};
+use crate::bulk::client::{Client, Target};
+use crate::bulk::connection::Connection;
+use crate::bulk::daemons::Daemons;
 use crate::bulk::patience::Patience;
 use crate::bulk::source::{KeyIdentity, SourceError};
 use crate::columns::Texts;
@@ -60,14 +62,14 @@ impl Stream {
     ///
     /// # Errors
     /// [`SourceError::Connection`], when this process cannot start a runtime.
-    pub fn new(client: &Client, purpose: Purpose, query: &str) -> Result<Self, SourceError> {
+    pub fn new(daemons: &Daemons, purpose: Purpose, query: &str) -> Result<Self, SourceError> {
         Ok(Self {
-            connection: client.connection()?,
+            connection: Connection::new(daemons)?,
             path: format!("{}?{query}", purpose.path()),
         })
     }
 
-    /// The client that it is of.
+    /// The daemon that was called last.
     #[must_use]
     pub fn client(&self) -> &Client {
         self.connection.client()

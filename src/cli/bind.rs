@@ -11,7 +11,7 @@ use crate::cli::context::pair;
 use crate::cli::failure::{Failure, Status};
 use crate::cli::flags;
 use crate::cli::output;
-use crate::cli::target::daemon;
+use crate::cli::target::daemons;
 use crate::cli::terminal;
 use crate::columns::ContextPairs;
 use crate::columns::shown::Counted;
@@ -40,10 +40,10 @@ Examples:
   keymill bind containers.arrows --endpoint unix:keymill-dev/keymill.sock --key alias/containers --context tenant,container_id --out with-keys.arrows
   keymill bind - --endpoint unix:keymill-dev/keymill.sock --key alias/containers --context tenant --constant purpose=volume < containers.arrows > with-keys.arrows")]
 pub(super) struct Arguments {
-    /// A running daemon: unix:PATH, http://HOST:PORT or https://HOST:PORT [default:
-    /// KEYMILL_ENDPOINT]
+    /// A running daemon: unix:PATH, http://HOST:PORT or https://HOST:PORT; may be given more than
+    /// once, for the daemons of a fleet [default: KEYMILL_ENDPOINT]
     #[arg(long, value_name = "ENDPOINT")]
-    endpoint: Option<Endpoint>,
+    endpoint: Vec<Endpoint>,
     /// The containers: an Arrow IPC stream or file; - is standard input
     #[arg(value_name = "INPUT")]
     input: PathBuf,
@@ -79,9 +79,9 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
             "an Arrow stream is not for a terminal: name a file with --out, or send it through a pipe",
         ));
     }
-    let endpoint = daemon(arguments.endpoint.as_ref(), environment)?;
+    let endpoints = daemons(&arguments.endpoint, environment)?;
     let source = Remote {
-        client: runner.unreached_client(&endpoint, environment)?,
+        daemons: runner.unreached_daemons(&endpoints, environment)?,
         work: Bind {
             key: arguments.key.clone(),
             length: arguments.length.length(),
@@ -91,7 +91,7 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
     let name = arguments.name();
     let bind = |mut sink: &mut dyn Write, shown: &str| {
         let unreached = |source| failed(&name, shown, StreamError::Source { rows: 0, source });
-        runner.reach(&source.client).map_err(unreached)?;
+        runner.reach(&source.daemons).map_err(unreached)?;
         let mut worker = source.worker().map_err(unreached)?;
         let bound = runner.perform(&Entropy::os(), |runtime| {
             Ok(bind::run(&pairs, input, &mut worker, &mut sink, runtime))

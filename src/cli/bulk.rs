@@ -5,11 +5,13 @@ use crate::api::Requester;
 use crate::auth::Credentials;
 use crate::bulk::local::{Keys, Local, Recorder};
 use crate::bulk::{
-    Authorities, AuthoritiesError, Client, JobError, Out, Progress, Runtime, SourceError, TableJob,
+    Authorities, AuthoritiesError, Client, Daemons, JobError, Out, Progress, Runtime, SourceError,
+    TableJob,
 };
 use crate::cli::columns::FolderArguments;
 use crate::cli::failure::{Failure, Status};
 use crate::cli::operator::{open_store, operator};
+use crate::cli::target::Endpoints;
 use crate::cli::{flags, log, output};
 use crate::clock::Clock;
 use crate::config::{Config, Environment, Log, LogFormat, LogLevel};
@@ -215,40 +217,48 @@ impl JobRunner {
         }
     }
 
-    /// The daemon at `endpoint`, which was reached once, and the caller's credentials for it.
+    /// The daemons at `endpoints`, of which one was reached, and the caller's credentials for them.
     ///
     /// # Errors
-    /// [`Failure`] that names the missing argument, or that the daemon is not there.
-    pub(super) fn client(
+    /// [`Failure`] that names the missing argument, or says that no daemon is there.
+    pub(super) fn daemons(
         &self,
-        endpoint: &Endpoint,
+        endpoints: &Endpoints,
         environment: &Environment,
-    ) -> Result<Client, Failure> {
-        let client = self.unreached_client(endpoint, environment)?;
+    ) -> Result<Daemons, Failure> {
+        let daemons = self.unreached_daemons(endpoints, environment)?;
         // A job waits for a daemon that goes away, and not for one that was never there.
-        self.reach(&client).map_err(JobError::from)?;
-        Ok(client)
+        self.reach(&daemons).map_err(JobError::from)?;
+        Ok(daemons)
     }
 
-    /// Connects to the daemon once.
+    /// Connects to each of the daemons once.
     ///
     /// # Errors
-    /// [`SourceError`]: it is not there, or not trusted.
-    pub(super) fn reach(&self, client: &Client) -> Result<(), SourceError> {
-        self.runtime.block_on(client.reach())
+    /// [`SourceError`]: none is there, or one is not trusted.
+    pub(super) fn reach(&self, daemons: &Daemons) -> Result<(), SourceError> {
+        self.runtime.block_on(daemons.reach())
     }
 
-    /// The daemon at `endpoint`, and the caller's credentials for it.
+    /// The daemons at `endpoints`, and the caller's credentials for them.
     ///
     /// # Errors
     /// [`Failure`] that names the missing argument.
-    pub(super) fn unreached_client(
+    pub(super) fn unreached_daemons(
         &self,
-        endpoint: &Endpoint,
+        endpoints: &Endpoints,
         environment: &Environment,
-    ) -> Result<Client, Failure> {
+    ) -> Result<Daemons, Failure> {
+        let first = self.client(&endpoints.first, environment)?;
+        let more = endpoints.more.iter();
+        let more = more.map(|endpoint| self.client(endpoint, environment));
+        Ok(Daemons::new(first, more.collect::<Result<_, _>>()?))
+    }
+
+    fn client(&self, endpoint: &Endpoint, environment: &Environment) -> Result<Client, Failure> {
         Ok(Client {
             endpoint: endpoint.clone(),
+            address: None,
             credentials: match endpoint {
                 Endpoint::Unix(_) => None,
                 Endpoint::Http(_) | Endpoint::Https { .. } => {

@@ -8,7 +8,7 @@ use crate::bulk::{Ending, JobError, Kind, Outcome, Runtime};
 use crate::cli::bulk::JobRunner;
 use crate::cli::failure::{Failure, Status};
 use crate::cli::output;
-use crate::cli::target::Target;
+use crate::cli::target::{Endpoints, Target};
 use crate::columns::shown::Counted;
 use crate::config::Environment;
 use crate::crypto::entropy::Entropy;
@@ -57,7 +57,7 @@ pub(super) trait Job {
 pub(super) fn run<J: Job>(
     job: &J,
     runner: &JobRunner,
-    target: Target,
+    target: Target<Endpoints>,
     environment: &Environment,
 ) -> Result<Outcome<J::Kind>, Failure>
 where
@@ -69,9 +69,9 @@ where
             let source = runner.local(job.local(core), job.key(), J::EVENT, of_core)?;
             runner.perform(&core.entropy, |runtime| job.run(&source, runtime))
         }),
-        Target::Daemon(endpoint) => {
+        Target::Daemon(endpoints) => {
             let source = Remote {
-                client: runner.client(&endpoint, environment)?,
+                daemons: runner.daemons(&endpoints, environment)?,
                 work: job.remote(),
             };
             runner.perform(&Entropy::os(), |runtime| job.run(&source, runtime))

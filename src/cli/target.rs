@@ -10,11 +10,18 @@ use std::path::{Path, PathBuf};
 pub(super) const FILE_IN_FOLDER: &str = "keymill.toml";
 
 /// What a command works on.
-pub enum Target {
+pub enum Target<D = Endpoint> {
     /// The store of this configuration, opened by this process.
     Store(Box<Config>),
-    /// A running daemon.
-    Daemon(Endpoint),
+    /// A running daemon, or several.
+    Daemon(D),
+}
+
+/// Where the daemons of a job listen: one, or several, each named once.
+#[cfg(feature = "bulk")]
+pub(super) struct Endpoints {
+    pub(super) first: Endpoint,
+    pub(super) more: Vec<Endpoint>,
 }
 
 /// A store, by the folder or by the configuration file that names it.
@@ -38,16 +45,16 @@ pub(super) struct OperatorTarget {
     endpoint: Option<Endpoint>,
 }
 
-/// A store, or any endpoint of a daemon: what bulk jobs work on.
+/// A store, or endpoints of daemons: what bulk jobs work on.
 #[cfg(feature = "bulk")]
 #[derive(Args, Clone)]
 pub(super) struct JobTarget {
     #[command(flatten)]
     store: StoreArguments,
-    /// A running daemon: unix:PATH, http://HOST:PORT or https://HOST:PORT [default:
-    /// KEYMILL_ENDPOINT]
+    /// A running daemon: unix:PATH, http://HOST:PORT or https://HOST:PORT; may be given more than
+    /// once, for the daemons of a fleet [default: KEYMILL_ENDPOINT]
     #[arg(long, value_name = "ENDPOINT", conflicts_with_all = ["dir", "config"])]
-    endpoint: Option<Endpoint>,
+    endpoint: Vec<Endpoint>,
 }
 
 impl OperatorTarget {
@@ -56,18 +63,20 @@ impl OperatorTarget {
     /// # Errors
     /// [`Failure`] with every mistake, or when nothing was named.
     pub(super) fn target(&self, environment: &Environment) -> Result<Target, Failure> {
-        target(&self.store, self.endpoint.as_ref(), environment)
+        let named = || named_daemon(self.endpoint.as_ref(), environment);
+        target(&self.store, named, environment)
     }
 }
 
 #[cfg(feature = "bulk")]
 impl JobTarget {
-    /// The store or the daemon that was named.
+    /// The store or the daemons that were named.
     ///
     /// # Errors
     /// [`Failure`] with every mistake, or when nothing was named.
-    pub(super) fn target(&self, environment: &Environment) -> Result<Target, Failure> {
-        target(&self.store, self.endpoint.as_ref(), environment)
+    pub(super) fn target(&self, environment: &Environment) -> Result<Target<Endpoints>, Failure> {
+        let named = || named_daemons(&self.endpoint, environment);
+        target(&self.store, named, environment)
     }
 }
 
@@ -88,33 +97,53 @@ impl StoreArguments {
 }
 
 /// Flags come before the variable.
-fn target(
+fn target<D>(
     store: &StoreArguments,
-    endpoint: Option<&Endpoint>,
+    named: impl FnOnce() -> Result<Option<D>, Failure>,
     environment: &Environment,
-) -> Result<Target, Failure> {
+) -> Result<Target<D>, Failure> {
     if let Some(config) = store.config(environment)? {
         return Ok(Target::Store(Box::new(config)));
     }
-    let named = named_daemon(endpoint, environment)?;
-    named.map(Target::Daemon).ok_or_else(|| {
+    named()?.map(Target::Daemon).ok_or_else(|| {
         Failure::usage(
             "name a store with --dir or --config, or a running daemon with --endpoint or KEYMILL_ENDPOINT",
         )
     })
 }
 
-/// The daemon that was named, for a command that works on no store.
+/// The daemons that were named, for a command that works on no store.
 ///
 /// # Errors
-/// [`Failure`], when none was named.
+/// [`Failure`], when none was named, or one twice.
 #[cfg(feature = "bulk")]
-pub(super) fn daemon(
-    endpoint: Option<&Endpoint>,
+pub(super) fn daemons(
+    endpoints: &[Endpoint],
     environment: &Environment,
-) -> Result<Endpoint, Failure> {
-    let named = named_daemon(endpoint, environment)?;
+) -> Result<Endpoints, Failure> {
+    let named = named_daemons(endpoints, environment)?;
     named.ok_or_else(|| Failure::usage("name a running daemon with --endpoint or KEYMILL_ENDPOINT"))
+}
+
+/// Those of the flags, or that of the variable.
+#[cfg(feature = "bulk")]
+fn named_daemons(
+    endpoints: &[Endpoint],
+    environment: &Environment,
+) -> Result<Option<Endpoints>, Failure> {
+    let named = named_daemon(endpoints.first(), environment)?;
+    let more = endpoints.get(1..).unwrap_or_default();
+    for (at, endpoint) in more.iter().enumerate() {
+        if endpoints[..=at].contains(endpoint) {
+            return Err(Failure::usage(format!(
+                "--endpoint {endpoint} is there twice: name each daemon once"
+            )));
+        }
+    }
+    Ok(named.map(|first| Endpoints {
+        first,
+        more: more.to_vec(),
+    }))
 }
 
 /// That of the flag, or that of the variable. No other variable configures it, and none may be

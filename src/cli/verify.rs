@@ -1,8 +1,8 @@
 //! `keymill verify`: whether every wrapped data key of a table opens, and none is there twice.
 
+use crate::bulk::JobError;
 use crate::bulk::keys::KeySource;
 use crate::bulk::remote::Remote;
-use crate::bulk::{Client, JobError};
 use crate::cli::bulk::{self, JobRunner};
 use crate::cli::columns::{ContextArguments, FolderArguments};
 use crate::cli::failure::{Failure, Status};
@@ -61,10 +61,9 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
             let store = Store(core.keystore.snapshot());
             arguments.perform(&runner, &store)
         })?,
-        Target::Daemon(endpoint) => {
-            let client: Client = runner.client(&endpoint, environment)?;
+        Target::Daemon(endpoints) => {
             let source = Remote {
-                client,
+                daemons: runner.daemons(&endpoints, environment)?,
                 work: Check,
             };
             arguments.perform(&runner, &source)?

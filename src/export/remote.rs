@@ -1,7 +1,8 @@
 //! Blobs streamed from a running daemon: one call of the batch endpoint for each part, on a
 //! connection that is kept.
 
-use crate::bulk::client::{Connection, Target};
+use crate::bulk::client::{Client, Target};
+use crate::bulk::connection::Connection;
 use crate::bulk::keys::{KeySource, KeyWorker, RowsError};
 use crate::bulk::remote::Remote;
 use crate::bulk::{KeyIdentity, SourceError};
@@ -29,7 +30,7 @@ impl KeySource for Remote<Mint> {
     fn worker(&self) -> Result<RemoteMinter, SourceError> {
         Ok(RemoteMinter {
             remote: self.clone(),
-            connection: self.client.connection()?,
+            connection: Connection::new(&self.daemons)?,
             stream: None,
         })
     }
@@ -58,7 +59,7 @@ impl Remote<Mint> {
         OVERHEAD_BYTES + self.work.length.bytes()
     }
 
-    fn request(&self, rows: u64) -> Result<Bytes, SourceError> {
+    fn request(&self, client: &Client, rows: u64) -> Result<Bytes, SourceError> {
         let (key_spec, number_of_bytes) = match self.work.length {
             DataKeyLength::AES_256 => (Some("AES_256"), None),
             DataKeyLength::AES_128 => (Some("AES_128"), None),
@@ -71,32 +72,30 @@ impl Remote<Mint> {
             encryption_context: self.work.context.pairs().collect(),
             count: rows,
         });
-        body.map(Bytes::from)
-            .map_err(|error| self.client.broken(&error))
+        body.map(Bytes::from).map_err(|error| client.broken(&error))
     }
 
     /// Checks that the head of an answer promises the rows that the request asks for.
     fn check_head(
         &self,
+        client: &Client,
         headers: &HeaderMap,
         rows: u64,
     ) -> Result<(KeyIdentity, KeyId), SourceError> {
         let text = |name: &'static str| {
             let value = headers.get(name).and_then(|value| value.to_str().ok());
-            value.ok_or_else(|| self.client.answered(format!("without {name}")))
+            value.ok_or_else(|| client.answered(format!("without {name}")))
         };
         let is = |name: &'static str, expected: u64| match text(name)?.parse::<u64>() {
             Ok(value) if value == expected => Ok(()),
-            _ => Err(self
-                .client
-                .answered(format!("{name} {}, not {expected}", text(name)?))),
+            _ => Err(client.answered(format!("{name} {}, not {expected}", text(name)?))),
         };
         is(BLOB_BYTES, self.blob_bytes() as u64)?;
         is("content-length", rows * self.blob_bytes() as u64)?;
         let arn = text(KEY_ARN)?;
         let key_id = Arn::split(arn)
             .and_then(|arn| arn.resource.strip_prefix("key/")?.parse().ok())
-            .ok_or_else(|| self.client.answered(format!("{KEY_ARN} {arn}")))?;
+            .ok_or_else(|| client.answered(format!("{KEY_ARN} {arn}")))?;
         let key = KeyIdentity {
             arn: arn.to_owned(),
             material_id: text(KEY_MATERIAL_ID)?.to_owned(),
@@ -137,9 +136,10 @@ impl KeyWorker for RemoteMinter {
             content_type: "application/json",
             accept: "application/octet-stream",
         };
-        let response = self.connection.call(&target, remote.request(rows)?)?;
+        let request = remote.request(self.connection.client(), rows)?;
+        let response = self.connection.call(&target, request)?;
         let (head, body) = response.into_parts();
-        let (key, key_id) = remote.check_head(&head.headers, rows)?;
+        let (key, key_id) = remote.check_head(self.connection.client(), &head.headers, rows)?;
         self.stream = Some(Stream {
             body,
             key,
@@ -158,34 +158,31 @@ impl KeyWorker for RemoteMinter {
             stream,
         } = self;
         let Some(stream) = stream else {
-            return Err(remote.client.answered("no part").into());
+            return Err(connection.client().answered("no part").into());
         };
         let from = out.len();
         stream.read(connection, count * remote.blob_bytes(), out)?;
-        stream.check(remote, &out[from..])?;
+        stream.check(connection.client(), &out[from..], remote.blob_bytes())?;
         Ok(stream.key.clone())
     }
 
     fn end(&mut self) -> Result<(), SourceError> {
-        let Self {
-            remote,
-            connection,
-            stream,
-        } = self;
-        let Some(mut stream) = stream.take() else {
-            return Err(remote.client.answered("no part"));
+        let connection = &mut self.connection;
+        let Some(mut stream) = self.stream.take() else {
+            return Err(connection.client().answered("no part"));
         };
-        let more = || remote.client.answered("with more than was asked for");
+        let mut is_more = stream.bytes_left > 0 || !stream.rest.is_empty();
         // The end of the body must be seen, or the connection cannot be used again.
         while let Some(data) = connection.next(&mut stream.body)? {
-            if !data.is_empty() {
-                return Err(more());
+            is_more |= !data.is_empty();
+            if is_more {
+                break;
             }
         }
-        if stream.bytes_left > 0 || !stream.rest.is_empty() {
-            return Err(more());
+        match is_more {
+            true => Err(connection.client().answered("with more than was asked for")),
+            false => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -217,15 +214,17 @@ impl Stream {
     }
 
     /// Every blob is one of the key's, and all are under one generation of its material.
-    fn check(&mut self, remote: &Remote<Mint>, blobs: &[u8]) -> Result<(), SourceError> {
-        for blob in blobs.chunks_exact(remote.blob_bytes()) {
-            let blob = CiphertextBlob::parse(blob).map_err(|_| {
-                remote
-                    .client
-                    .answered("with bytes that are not a ciphertext blob")
-            })?;
+    fn check(
+        &mut self,
+        client: &Client,
+        blobs: &[u8],
+        blob_bytes: usize,
+    ) -> Result<(), SourceError> {
+        let none = "with bytes that are not a ciphertext blob";
+        for blob in blobs.chunks_exact(blob_bytes) {
+            let blob = CiphertextBlob::parse(blob).map_err(|_| client.answered(none))?;
             if blob.header().key_id != self.key_id {
-                return Err(remote.client.answered("with a blob of another key"));
+                return Err(client.answered("with a blob of another key"));
             }
             if *self.header.get_or_insert(blob.header()) != blob.header() {
                 return Err(SourceError::MaterialChanged);

@@ -27,17 +27,19 @@ OPENED = 300
 MASTER = "local-cluster[2,1,1024]"
 
 
-def submit(mill, folder: Path) -> None:
+def submit(folder: Path, *more: str, settings: tuple[str, ...] = (), **given: str) -> None:
+    """The example, with `more` arguments, Spark's `settings` and `given` variables."""
     package = ROOT / "clients" / "python"
     command = [
         Path(pyspark.__file__).parent / "bin" / "spark-submit", "--master", MASTER, "--conf", "spark.ui.enabled=false", "--conf", "spark.sql.session.timeZone=UTC",
         "--conf", "spark.sql.execution.arrow.maxRecordsPerBatch=20000", "--conf", f"spark.executorEnv.PYTHONPATH={package}",
         "--conf", "spark.sql.files.maxPartitionBytes=8m", "--conf", f"spark.local.dir={folder}/scratch",
+        *(part for setting in settings for part in ("--conf", setting)),
         package / "examples" / "spark_provision.py", folder / "in", folder / "out", "--key", ALIAS, "--context", "tenant,volume", "--constant", "purpose=volume",
-        "--partition-by", "tenant", "--endpoint", f"unix:{mill.socket}",
+        "--partition-by", "tenant", *more,
     ]
     variables = {"PYSPARK_PYTHON": sys.executable, "PYTHONPATH": str(package), "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_WORKER_DIR": f"{folder}/work"}
-    variables |= {"PATH": os.environ["PATH"]}
+    variables |= {"PATH": os.environ["PATH"]} | given
     ran = subprocess.run(command, env=environment(**variables), cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr[-6000:]
 
@@ -82,7 +84,7 @@ def main() -> None:
             share = -(-rows // 4)
             pyarrow.parquet.write_table(sent.slice(number * share, share), folder / "in" / f"{number}.parquet", row_group_size=50_000)
         began = time.monotonic()
-        submit(mill, folder)
+        submit(folder, "--endpoint", f"unix:{mill.socket}")
         seconds = time.monotonic() - began
         issued = mill.metric("keymill_data_keys_total", operation="Bind")
         assert issued >= rows, issued

@@ -2,10 +2,15 @@ r"""Provisions a table with Apache Spark: each executor calls the daemon beside 
 
     spark-submit examples/spark_provision.py INPUT OUT --key alias/containers \
         --context tenant,volume [--partition-by tenant] [--endpoint unix:PATH]
+        [--patience-seconds 120]
 
 INPUT is a folder of Parquet, OUT one that is not there yet. The package keymill must be on every
 executor. A task that is repeated makes new keys, and Spark commits the output of one attempt alone:
 every row that is written has one key.
+
+A daemon that goes away is waited for, and then the task fails. With
+`--conf spark.excludeOnFailure.enabled=true` Spark repeats it on another executor, whose daemon is
+another one of the fleet.
 """
 
 import argparse
@@ -29,8 +34,10 @@ def main() -> None:
         "--partition-by", default="", help="columns that folders are named after, with commas"
     )
     parser.add_argument("--endpoint", default=os.environ.get("KEYMILL_ENDPOINT"))
+    parser.add_argument("--patience-seconds", type=float, default=120)
     arguments = parser.parse_args()
     key, endpoint, context = arguments.key, arguments.endpoint, arguments.context.split(",")
+    patience_seconds = arguments.patience_seconds
     constants = dict(pair.split("=", 1) for pair in arguments.constant)
 
     spark = SparkSession.builder.appName("keymill-provision").getOrCreate()
@@ -50,9 +57,10 @@ def main() -> None:
     schema = types.StructType([*frame.schema.fields, *added])
 
     def with_keys(batches):
-        yield from keymill.bind_batches(
-            batches, key=key, context=context, constants=constants, endpoint=endpoint
-        )
+        with keymill.Client(endpoint, patience_seconds=patience_seconds) as client:
+            yield from keymill.bind_batches(
+                batches, key=key, context=context, constants=constants, client=client
+            )
 
     written = frame.mapInArrow(with_keys, schema).write
     if arguments.partition_by:

@@ -11,6 +11,7 @@ use std::sync::Arc;
 fn answers_that_are_none_are_refused() {
     let client = Client {
         endpoint: Endpoint::Unix("/absent".into()),
+        address: None,
         credentials: None,
         authorities: None,
         clock: Clock::manual(Timestamp(0)),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::bulk::local::{Keys, Local};
-use crate::bulk::{Authorities, Client};
+use crate::bulk::{Authorities, Client, Daemons};
 use crate::clock::{Clock, Timestamp};
 use crate::context::EncryptionContext;
 use crate::crypto::block_cipher::BlockCipher;
@@ -118,15 +118,24 @@ fn answer(key: &Key, body: &[u8]) -> Vec<u8> {
     [head(key, 96, body.len()).as_bytes(), body].concat()
 }
 
+fn client(endpoint: &Endpoint) -> Client {
+    Client {
+        endpoint: endpoint.clone(),
+        address: None,
+        credentials: None,
+        authorities: None,
+        clock: Clock::manual(NOW),
+        stop: Arc::default(),
+    }
+}
+
 fn remote(endpoint: &Endpoint) -> Remote<Mint> {
+    of_client(client(endpoint))
+}
+
+fn of_client(client: Client) -> Remote<Mint> {
     Remote {
-        client: Client {
-            endpoint: endpoint.clone(),
-            credentials: None,
-            authorities: None,
-            clock: Clock::manual(NOW),
-            stop: Arc::default(),
-        },
+        daemons: Daemons::new(client, Vec::new()),
         work: Mint {
             key: "alias/containers".to_owned(),
             length: DataKeyLength::AES_256,
@@ -291,15 +300,14 @@ fn of_listener(scheme: &str, answer: &'static [u8]) -> SourceError {
         let _read = stream.read(&mut [0; 4096]);
         let _written = stream.write_all(answer);
     });
-    let mut remote = remote(&format!("{scheme}://{address}").parse().unwrap());
+    let mut client = client(&format!("{scheme}://{address}").parse().unwrap());
     let folder = tempfile::tempdir().unwrap();
     let bundle = folder.path().join("ca.pem");
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = rcgen::CertificateParams::default().self_signed(&key);
     std::fs::write(&bundle, certificate.unwrap().pem()).unwrap();
-    remote.client.authorities =
-        Some(Authorities::load(Some(&bundle), &remote.client.clock).unwrap());
-    let error = remote.worker().unwrap().begin(ROWS).unwrap_err();
+    client.authorities = Some(Authorities::load(Some(&bundle), &client.clock).unwrap());
+    let error = of_client(client).worker().unwrap().begin(ROWS).unwrap_err();
     thread.join().unwrap();
     assert!(
         error
