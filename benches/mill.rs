@@ -12,6 +12,7 @@ use keymill::keystore::KeyEntry;
 use keymill::operation::Operation;
 use keymill::policy::Principal;
 use keymill::pool;
+use keymill::service_manager::PassedSockets;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -114,7 +115,8 @@ impl Mill {
             _folder: folder,
         } = self;
         let daemon = runtime.block_on(async {
-            let listeners = Listeners::bind(&config, &core).await.unwrap();
+            let passed = PassedSockets::default();
+            let listeners = Listeners::bind(&config, &core, passed).await.unwrap();
             let source = Source {
                 settings: BTreeMap::new(),
                 read: Box::new(|| Err("a bench has no configuration to read again".to_owned())),

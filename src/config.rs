@@ -2,7 +2,8 @@
 //!
 //! Settings come from a TOML file, then from `KEYMILL_SECTION__KEY` variables of the environment,
 //! then from flags; the last one that names a key wins. Relative paths are relative to the folder
-//! of the file, whatever their source. Every mistake is reported in one run, with its place, its
+//! of the file, whatever their source; a file that is only read may be a credential of systemd
+//! ([`credentials`]). Every mistake is reported in one run, with its place, its
 //! key and the allowed values. The sample file, `config/keymill.toml`, is the manual; a test
 //! compares it with the defaults and with the ranges of [`allowed`].
 //!
@@ -29,6 +30,7 @@ use std::time::Duration;
 use strum::IntoStaticStr;
 
 pub mod allowed;
+mod credentials;
 pub mod environment;
 pub mod layers;
 pub mod sockets;
@@ -352,7 +354,8 @@ impl Config {
         // Rules between settings need absolute paths and values that are valid alone.
         let config = parsed.and_then(|mut config| {
             let folder = file.and_then(|(path, _)| path.parent());
-            config.resolve_paths(folder.unwrap_or(Path::new("")), &mut layers);
+            let folder = folder.unwrap_or(Path::new(""));
+            config.resolve_paths(folder, environment, &mut layers);
             config.check_together(&mut layers);
             layers.mistakes.is_empty().then_some(config)
         });

@@ -12,6 +12,7 @@
 use crate::auth::Verifier;
 use crate::config::Config;
 use crate::keystore::Snapshot;
+use crate::service_manager;
 use crate::transport::admin::{self, Admin};
 use crate::transport::{self, Cores, Makers, Service};
 use crate::web_identity::WebIdentities;
@@ -20,9 +21,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 
 mod core;
 mod descriptors;
@@ -32,12 +34,19 @@ mod status;
 mod upkeep;
 
 pub use self::core::{Announce, Core, OpenError, Opening};
-pub use listeners::{ListenError, Listeners};
+pub use listeners::{ClaimError, ListenError, Listeners};
 pub use reload::Source;
 
 use descriptors::Descriptors;
 use reload::Reload;
 use upkeep::Upkeep;
+
+/// Time for what follows the drain: the last records of the audit log, and the end of the store.
+const CLOSING: Duration = Duration::from_secs(15);
+
+/// What the service manager shows of a daemon.
+const SERVING: &str = "serving requests";
+const DRAINING: &str = "answering the last requests";
 
 /// A daemon that serves.
 pub struct Daemon {
@@ -47,6 +56,8 @@ pub struct Daemon {
     admin_address: SocketAddr,
     socket: PathBuf,
     ready: Arc<AtomicBool>,
+    /// How long its requests may take when it ends.
+    drain: Duration,
     /// Turns true when no new connections are accepted.
     shutdown: watch::Sender<bool>,
     /// Turns true after the drain: until then `/ready` answers that the daemon is not ready.
@@ -163,9 +174,10 @@ impl Daemon {
             listeners.admin_address,
             admin_shutting_down,
         )?);
-        let upkeep = Upkeep::start(&core, reload)?;
+        let upkeep = Upkeep::start(&core, reload, cores.handles())?;
         ready.store(true, Ordering::SeqCst);
         core.metrics.ready.set(1);
+        service_manager::ready(SERVING);
         tracing::info!(
             endpoint = %format_args!("{scheme}://{}", listeners.tcp_address),
             socket = %listeners.socket.display(),
@@ -179,6 +191,7 @@ impl Daemon {
             admin_address: listeners.admin_address,
             socket: listeners.socket,
             ready,
+            drain: Duration::from_secs(config.limits.drain_seconds),
             shutdown,
             admin_shutdown,
             servers,
@@ -232,6 +245,11 @@ impl Daemon {
     async fn stop(mut self) {
         self.ready.store(false, Ordering::SeqCst);
         self.core.metrics.ready.set(0);
+        // The drain does not wait for a service manager that does not listen.
+        let at_most = self.drain + CLOSING;
+        drop(spawn_blocking(move || {
+            service_manager::stopping(DRAINING, at_most);
+        }));
         self.shutdown.send_replace(true);
         while self.servers.join_next().await.is_some() {}
         self.admin_shutdown.send_replace(true);

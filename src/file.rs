@@ -10,6 +10,10 @@ use std::os::unix::fs::MetadataExt;
 
 /// Permission bits that let users other than the owner write.
 pub const OTHERS_WRITE: u32 = 0o022;
+/// Permission bits that let users other than the owner do anything.
+const OTHERS_TOUCH: u32 = 0o077;
+/// The permission bits of a credential of systemd: it cannot be written, and others have no right.
+const CREDENTIAL_MODE: u32 = 0o440;
 /// The permission bit that lets every user of the machine write.
 pub const ANYBODY_WRITES: u32 = 0o002;
 /// In a folder with this bit, only the owner of an entry may replace it.
@@ -57,6 +61,22 @@ pub fn guard(metadata: &Metadata, owners: Owners, forbidden: u32) -> Result<(), 
         return Err(Exposed::Owner { owner, uid });
     }
     Ok(())
+}
+
+/// Checks that no user but this process's, and root, may read the file of `metadata` or write it,
+/// and that it belongs to `owners`. A credential of systemd is such a file as well: it belongs to
+/// root, and its group's right to read is the mask of an ACL with one entry, for the unit's user.
+/// (Where a file system has no ACLs, systemd gives the file to that user. Source: systemd 252,
+/// `write_credential` in src/core/execute.c.)
+///
+/// # Errors
+/// [`Exposed`].
+pub fn guard_secret(metadata: &Metadata, owners: Owners) -> Result<(), Exposed> {
+    let is_roots = metadata.uid() == 0 && metadata.gid() == 0;
+    if is_roots && metadata.mode() & 0o7777 & !CREDENTIAL_MODE == 0 {
+        return Ok(());
+    }
+    guard(metadata, owners, OTHERS_TOUCH)
 }
 
 /// Checks that only this process's user and root can replace an entry of this folder that belongs
@@ -112,6 +132,46 @@ mod tests {
             let (_folder, metadata) = metadata_with(mode);
             assert_eq!(guard_folder(&metadata), Ok(()));
         }
+    }
+
+    #[test]
+    fn a_secret_is_its_owners_or_a_credential_of_systemd() {
+        let uid = rustix::process::geteuid().as_raw();
+        let (folder, _) = metadata_with(0o700);
+        let path = folder.path().join("secret");
+        fs::write(&path, "").unwrap();
+        let found = |mode, owner: Option<(u32, u32)>| {
+            if let Some((uid, gid)) = owner {
+                chown(&path, Some(uid), Some(gid)).unwrap();
+            }
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            guard_secret(&path.metadata().unwrap(), Owners::OwnUser)
+        };
+        assert_eq!(found(0o600, None), Ok(()));
+        assert_eq!(found(0o604, None), Err(Exposed::Mode { mode: 0o604 }));
+        if uid != 0 {
+            assert_eq!(found(0o440, None), Err(Exposed::Mode { mode: 0o440 }));
+            return;
+        }
+        for mode in [0o400, 0o440] {
+            assert_eq!(found(mode, Some((0, 0))), Ok(()), "{mode:o}");
+        }
+        // Wider than systemd makes them, or for a group of which others may be.
+        for (mode, gid) in [
+            (0o640, 0),
+            (0o444, 0),
+            (0o460, 0),
+            (0o450, 0),
+            (0o440, 4242),
+        ] {
+            assert_eq!(
+                found(mode, Some((0, gid))),
+                Err(Exposed::Mode { mode }),
+                "{mode:o}"
+            );
+        }
+        let owner = Exposed::Owner { owner: 4242, uid };
+        assert_eq!(found(0o400, Some((4242, 0))), Err(owner));
     }
 
     #[test]

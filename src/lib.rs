@@ -24,7 +24,7 @@
 //!
 //! | modules | what they do |
 //! |---|---|
-//! | [`causes`], [`clock`], [`endpoint`], [`mod@file`], [`memory`], [`metrics`], [`persistent`], [`s3`] | errors in one line, time, addresses of daemons, files, locked memory, metrics, maps that share their entries, and buckets; they import nothing of this crate |
+//! | [`causes`], [`clock`], [`endpoint`], [`mod@file`], [`memory`], [`metrics`], [`persistent`], [`s3`], [`service_manager`] | errors in one line, time, addresses of daemons, files, locked memory, metrics, maps that share their entries, buckets, and what systemd passes and hears; they import nothing of this crate |
 //! | [`crypto`] | primitives: GCM's parts, XAES-256-GCM, entropy, secrets that are wiped |
 //! | [`tls_files`] | certificates and keys in files |
 //! | [`context`], [`key`] | the encryption context in canonical form; KMS keys, their names, states and material |
@@ -60,6 +60,7 @@ pub mod metrics;
 pub mod persistent;
 #[cfg(feature = "bulk")]
 pub mod s3;
+pub mod service_manager;
 
 pub mod crypto;
 pub mod tls_files;

@@ -4,6 +4,7 @@ use crate::attestation::Roots;
 use crate::cli::failure::{Failure, Status};
 use crate::cli::{Addresses, ConfigFile, output, trust};
 use crate::clock::Clock;
+use crate::config::sockets::SocketPlace;
 use crate::config::{Config, Environment, Loaded, Setting};
 use crate::daemon::OpenError;
 use crate::keystore::{Keystore, RootKey};
@@ -144,17 +145,11 @@ fn check_store(config: &Config) -> Result<Store, Failure> {
 }
 
 fn check_folders(config: &Config) -> Result<(), Failure> {
-    let further = config
-        .sockets
-        .iter()
-        .map(|(name, socket)| (format!("sockets.{name}.path"), &socket.path));
-    for (key, path) in
-        std::iter::once(("listen.socket".to_owned(), &config.listen.socket)).chain(further)
-    {
+    for SocketPlace { setting, path, .. } in config.socket_places() {
         let folder = path.parent();
         if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
             return Err(Failure::configuration(format!(
-                "{key}: the folder {} does not exist",
+                "{setting}: the folder {} does not exist",
                 folder.display()
             )));
         }

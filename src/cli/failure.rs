@@ -166,7 +166,7 @@ impl From<KeystoreError> for Failure {
 impl From<ListenError> for Failure {
     fn from(error: ListenError) -> Self {
         match error {
-            ListenError::Tls(_) => Self::configuration(error),
+            ListenError::Tls(_) | ListenError::Passed(_) => Self::configuration(error),
             ListenError::Taken { .. } | ListenError::Tcp { .. } | ListenError::Unix { .. } => {
                 Self::unavailable(flags::listen(&error))
             }

@@ -6,6 +6,7 @@ use crate::cli::{Addresses, ConfigFile, log, output, trust};
 use crate::config::{Config, Environment, Flag, Loaded};
 use crate::daemon::{Core, Daemon, Ending, Listeners, Opening, Signals, Source};
 use crate::keystore::{KeystoreError, RootKey};
+use crate::service_manager::PassedSockets;
 use crate::{daemon, memory};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -53,6 +54,7 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
 
 /// A process that no signal ends any more but in order.
 pub(super) struct Start {
+    passed: PassedSockets,
     runtime: Runtime,
     signals: Signals,
 }
@@ -60,11 +62,17 @@ pub(super) struct Start {
 impl Start {
     /// To be made before anything else: a SIGHUP on its way here would end the process.
     pub(super) fn new() -> Result<Self, Failure> {
+        // Before there are threads.
+        let passed = PassedSockets::of_process().map_err(Failure::configuration)?;
         let runtime = super::runtime()?;
         let entered = runtime.enter();
         let signals = Signals::catch().map_err(Failure::failed)?;
         drop(entered);
-        Ok(Self { runtime, signals })
+        Ok(Self {
+            passed,
+            runtime,
+            signals,
+        })
     }
 }
 
@@ -133,10 +141,14 @@ pub(super) fn serve<T>(
     warn_of_others(&configuration.file)?;
     let source = configuration.source(set_log_level);
     let memory_locked = harden();
-    let Start { runtime, signals } = start;
+    let Start {
+        passed,
+        runtime,
+        signals,
+    } = start;
     let ending = runtime.block_on(async {
         let core = open(config, opening).await?;
-        let (listeners, prepared) = match bind(config, &core, prepare).await {
+        let (listeners, prepared) = match bind(config, &core, passed, prepare).await {
             Ok(bound) => bound,
             Err(failure) => {
                 core.close().await?;
@@ -161,9 +173,10 @@ pub(super) fn serve<T>(
 async fn bind<T>(
     config: &Config,
     core: &Core,
+    passed: PassedSockets,
     prepare: impl AsyncFnOnce(&Core) -> Result<T, Failure>,
 ) -> Result<(Listeners, T), Failure> {
-    let listeners = Listeners::bind(config, core).await?;
+    let listeners = Listeners::bind(config, core, passed).await?;
     Ok((listeners, prepare(core).await?))
 }
 

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 /// Variables that decide on colours.
 const COLOURS: [&str; 4] = ["NO_COLOR", "CLICOLOR_FORCE", "CLICOLOR", "TERM"];
 
-/// The variables that this program uses. No `Debug`: AWS credentials may be among them.
+/// The variables that this program uses, but for those of the service manager's protocol
+/// (`crate::service_manager`). No `Debug`: AWS credentials may be among them.
 #[derive(Clone, Default)]
 pub struct Environment(BTreeMap<String, String>);
 
@@ -17,6 +18,9 @@ impl Environment {
     /// The variable that names the daemon, unless a flag does. It is not a setting.
     pub const ENDPOINT: &str = "KEYMILL_ENDPOINT";
 
+    /// The variable with which systemd names the folder of a unit's credentials (systemd.exec(5)).
+    pub(super) const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+
     /// The variables of this process; nothing else reads them. Bytes that are not UTF-8 become
     /// replacement characters, which no setting allows.
     #[must_use]
@@ -26,7 +30,8 @@ impl Environment {
             (text(name), text(value))
         });
         Self::from_pairs(variables.filter(|(name, _)| {
-            name.starts_with(Self::PREFIX) || name.starts_with("AWS_") || COLOURS.contains(&&**name)
+            let is_known = name == Self::CREDENTIALS || COLOURS.contains(&&**name);
+            is_known || name.starts_with(Self::PREFIX) || name.starts_with("AWS_")
         }))
     }
 

@@ -5,7 +5,7 @@ use crate::config::{Config, as_text, from_text};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// The principals of unsigned callers of the daemon's own Unix socket: their ARNs by user and by
@@ -38,12 +38,38 @@ pub struct Socket {
     pub groups: BTreeMap<String, String>,
 }
 
+/// Where a Unix socket is.
+pub struct SocketPlace<'a> {
+    /// The setting that names it, as [`OWN_SOCKET`].
+    pub setting: String,
+    /// Its path.
+    pub path: &'a Path,
+    /// Its permission bits.
+    pub mode: SocketMode,
+}
+
 /// The setting of the daemon's own socket.
 pub const OWN_SOCKET: &str = "listen.socket";
 /// What the names of further sockets follow in their settings.
 pub const FURTHER_SOCKETS: &str = "sockets.";
 
 impl Config {
+    /// Every Unix socket, the daemon's own first.
+    #[must_use]
+    pub fn socket_places(&self) -> Vec<SocketPlace<'_>> {
+        let own = SocketPlace {
+            setting: OWN_SOCKET.to_owned(),
+            path: &self.listen.socket,
+            mode: self.listen.socket_mode,
+        };
+        let further = self.sockets.iter().map(|(name, socket)| SocketPlace {
+            setting: format!("{FURTHER_SOCKETS}{name}"),
+            path: &socket.path,
+            mode: socket.mode,
+        });
+        std::iter::once(own).chain(further).collect()
+    }
+
     /// The principals of the callers of a socket, by its setting; of one that is not configured, no
     /// caller has one.
     #[must_use]

@@ -1,7 +1,8 @@
 //! Checks that need more than one setting: whole paths, and settings that depend on each other.
 
-use crate::config::Config;
 use crate::config::layers::{Layers, Origin};
+use crate::config::sockets::{FURTHER_SOCKETS, OWN_SOCKET};
+use crate::config::{Config, Environment, credentials};
 use crate::key::arn::{AccountId, Arn};
 use crate::key::regions::{Region, Regions};
 use crate::policy::Principal;
@@ -15,15 +16,25 @@ use std::path::{Path, PathBuf};
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 impl Config {
-    pub(super) fn resolve_paths(&mut self, folder: &Path, layers: &mut Layers) {
+    pub(super) fn resolve_paths(
+        &mut self,
+        folder: &Path,
+        environment: &Environment,
+        layers: &mut Layers,
+    ) {
         for (key, path) in self.paths_mut() {
             // An empty path means no file; it does not mean the folder.
             if path.as_os_str().is_empty() {
                 continue;
             }
-            match std::path::absolute(folder.join(&*path)) {
-                Ok(absolute) => *path = absolute,
-                Err(error) => layers.refuse(&key, &error.to_string()),
+            let resolved = match credentials::file(path, environment) {
+                Some(_) if is_written(&key) => Err("a credential can only be read".to_owned()),
+                Some(file) => file.map_err(str::to_owned),
+                None => std::path::absolute(folder.join(&*path)).map_err(|error| error.to_string()),
+            };
+            match resolved {
+                Ok(resolved) => *path = resolved,
+                Err(problem) => layers.refuse(&key, &problem),
             }
         }
     }
@@ -151,8 +162,7 @@ impl Config {
         let paths = self.paths_mut();
         for (at, (key, path)) in paths.iter().enumerate() {
             let bytes = path.as_os_str().len();
-            let is_socket = key == "listen.socket" || key.starts_with("sockets.");
-            if is_socket && bytes > SOCKET_PATH_BYTES_MAX {
+            if is_socket(key) && bytes > SOCKET_PATH_BYTES_MAX {
                 let problem = format!(
                     "the whole path has {bytes} bytes, allowed are at most {SOCKET_PATH_BYTES_MAX}"
                 );
@@ -315,6 +325,15 @@ impl Config {
         let partition = Arn::split(arn).is_some_and(|arn| arn.partition == self.partition);
         partition && matches!(kind, Ok(PrincipalKind::User | PrincipalKind::Root))
     }
+}
+
+/// Whether the daemon writes at this path.
+fn is_written(key: &str) -> bool {
+    matches!(key, "store.path" | "audit.path") || is_socket(key)
+}
+
+fn is_socket(key: &str) -> bool {
+    key == OWN_SOCKET || key.starts_with(FURTHER_SOCKETS)
 }
 
 mod external_keys;

@@ -1,13 +1,15 @@
 //! The daemon's periodic work: it keeps the pool, the rate limits and the metrics in order, removes
 //! keys whose deletion is due, rotates keys whose date has come, seals the head of the audit log,
 //! opens a failed store again, connects custom key stores, reads the configuration again at SIGHUP
-//! and the files of TLS when they change, fetches the keys of other issuers, and closes idle
-//! connections to external key store proxies.
+//! and the files of TLS when they change, fetches the keys of other issuers, closes idle
+//! connections to external key store proxies, and notifies the service manager as long as requests
+//! are served.
 
 use crate::audit::SEAL_INTERVAL;
-use crate::daemon::Core;
 use crate::daemon::reload::Reload;
+use crate::daemon::{Core, SERVING};
 use crate::metrics::seed_hash_maps;
+use crate::service_manager;
 use crate::transport::tls::Tls;
 use metrics::Gauge;
 use std::io;
@@ -15,9 +17,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::MissedTickBehavior;
 
 /// The interval of work on the pool, the rate limits and the store.
@@ -40,8 +43,8 @@ pub(super) struct Upkeep {
 
 impl Upkeep {
     /// Starts a thread for pool and metrics, which may be busy for milliseconds, and tasks for the
-    /// rest.
-    pub(super) fn start(core: &Core, reload: Reload) -> io::Result<Self> {
+    /// rest. Requests are served on `cores`.
+    pub(super) fn start(core: &Core, reload: Reload, cores: &[Handle]) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel::<()>();
         let (pool, metrics) = (Arc::clone(&core.pool), Arc::clone(&core.metrics));
         let (api, clock) = (Arc::clone(&core.api), core.clock.clone());
@@ -65,6 +68,12 @@ impl Upkeep {
         let (stop_tasks, stopped) = watch::channel(());
         let mut tasks = JoinSet::new();
         tasks.spawn(keep_configured(Arc::new(reload), stopped.clone())?);
+        if let Some(interval) = service_manager::watchdog() {
+            let cores = cores.to_vec();
+            tasks.spawn(every(interval, stopped.clone(), async move || {
+                tell_alive(&cores).await;
+            }));
+        }
         core.api.web_identities.keep(&mut tasks, &stopped);
         core.api.xks_proxies.keep(&mut tasks, &stopped);
         let store = Arc::clone(&core.keystore);
@@ -121,7 +130,7 @@ impl Upkeep {
         // An error is a panic, which was printed already.
         while tasks.join_next().await.is_some() {}
         let thread = self.thread;
-        let _joined = tokio::task::spawn_blocking(move || thread.join()).await;
+        let _joined = spawn_blocking(move || thread.join()).await;
     }
 }
 
@@ -136,6 +145,19 @@ async fn every(interval: Duration, mut stopped: watch::Receiver<()>, mut work: i
             _ = stopped.changed() => return,
         }
     }
+}
+
+/// Notifies the service manager, once each core has found the time for a task. A core that hangs
+/// keeps it waiting, and the service manager ends the process.
+async fn tell_alive(cores: &[Handle]) {
+    let tasks: Vec<_> = cores.iter().map(|core| core.spawn(async {})).collect();
+    for task in tasks {
+        // Only a runtime that has ended drops it.
+        if task.await.is_err() {
+            return;
+        }
+    }
+    let _told = spawn_blocking(service_manager::alive).await;
 }
 
 /// Sets the metric of deletions that are held back, and logs them when there are more than before.
@@ -165,12 +187,16 @@ fn keep_configured(
             };
             let reload = Arc::clone(&reload);
             let read = move || match reload.tls() {
-                _ if asked => reload.run(),
+                _ if asked => {
+                    service_manager::reloading();
+                    reload.run();
+                    service_manager::ready(SERVING);
+                }
                 Some(tls) => tls.reload_if_changed(),
                 None => {}
             };
             // An error is a panic, which was printed already.
-            let _read = tokio::task::spawn_blocking(read).await;
+            let _read = spawn_blocking(read).await;
         }
     })
 }

@@ -2,7 +2,7 @@
 //! them by labels.
 //!
 //! File format, version 1: one line, `keymill-root-key-v1 ` and 64 hex digits. The mode is 0600; a
-//! file with a wider mode is refused.
+//! file with a wider mode is refused, unless systemd has made it for this process (a credential).
 
 use crate::crypto::entropy::{Entropy, EntropyError};
 use crate::crypto::secret::Secret;
@@ -62,8 +62,6 @@ pub enum RootKeyError {
 }
 
 const PREFIX: &str = "keymill-root-key-v1 ";
-/// Permission bits that the file must not have: any right for users other than its owner.
-const MODE_FORBIDDEN: u32 = 0o077;
 const FILE_BYTES: usize = PREFIX.len() + 64 + 1;
 
 impl RootKey {
@@ -111,7 +109,7 @@ impl RootKey {
         // The metadata are those of the open file and not of the path, so the file that was checked
         // is read.
         let metadata = file.metadata().map_err(io)?;
-        file::guard(&metadata, Owners::OwnUser, MODE_FORBIDDEN).map_err(|exposed| {
+        file::guard_secret(&metadata, Owners::OwnUser).map_err(|exposed| {
             let path = path.to_owned();
             match exposed {
                 Exposed::Mode { mode } => RootKeyError::Mode { path, mode },

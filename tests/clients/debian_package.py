@@ -157,7 +157,7 @@ def main() -> None:
             assert (debian.root / "usr/share/man/man1" / page).exists(), page
         debian("bash", "-n", "/usr/share/bash-completion/completions/keymill")
         installed = set(debian("dpkg", "-L", "keymill").split())
-        for unit in ("keymill.service",):
+        for unit in ("keymill.service", "keymill.socket"):
             assert f"/lib/systemd/system/{unit}" in installed, installed
 
         file = debian.root / CONFIGURATION

@@ -45,7 +45,8 @@ class Node(Host):
 
     @property
     def variables(self) -> dict[str, str]:
-        return environment(**self.ports)
+        credentials = self.root / "run/credentials/keymill.service"
+        return environment(**self.ports, CREDENTIALS_DIRECTORY=str(credentials))
 
     def prepare(self, is_first: bool) -> int:
         """The page's commands; how many were run."""

@@ -77,6 +77,7 @@ dev-prints       tour.py
 integrations     integrations.py
 dev-rights       dev_rights.py
 systemd          systemd_unit.py
+service-manager  service_manager.py
 boto3            boto3_client.py
 post-quantum     post_quantum.py
 grants           grants.py

@@ -27,6 +27,7 @@ const ORDER: [&[&str]; 23] = [
         "metrics",
         "persistent",
         "s3",
+        "service_manager",
     ],
     &["crypto", "tls_files"],
     &["context", "key"],

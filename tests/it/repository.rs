@@ -27,7 +27,7 @@ const LEFT_OUT: [&str; 8] = [
     "target",
     "vectors",
 ];
-const EXTENSIONS: [&str; 7] = ["rs", "md", "py", "toml", "yml", "sh", "service"];
+const EXTENSIONS: [&str; 8] = ["rs", "md", "py", "toml", "yml", "sh", "service", "socket"];
 
 pub(crate) struct TextFile {
     pub(crate) path: PathBuf,

@@ -42,9 +42,6 @@ const LOGIN_TIME_MAX: Duration = Duration::from_secs(4);
 const ROW_TIME_MAX: Duration = Duration::from_secs(10);
 /// Bytes of a password at most.
 const PASSWORD_BYTES_MAX: u64 = 4096;
-/// Permission bits that the password's file must not have: any right for users other than its
-/// owner.
-const PASSWORD_MODE_FORBIDDEN: u32 = 0o077;
 /// Notifications that wait to be read. One that finds no room adds nothing to those before it.
 const NOTIFICATIONS_MAX: usize = 16;
 /// What a client sends first to ask for TLS: `length 8 ‖ code 80877103` (PostgreSQL 15, section
@@ -297,15 +294,13 @@ fn password(path: &Path) -> Result<Zeroizing<Vec<u8>>, Reason> {
     let metadata = open::named(path)
         .and_then(|file| file.metadata())
         .map_err(io)?;
-    file::guard(&metadata, Owners::OwnUserOrRoot, PASSWORD_MODE_FORBIDDEN).map_err(|exposed| {
-        match exposed {
-            Exposed::Mode { mode } => failed(format!(
-                "has mode {mode:04o}: allow only its owner to read it (chmod 600)"
-            )),
-            Exposed::Owner { owner, uid } => failed(format!(
-                "belongs to uid {owner}, this process runs as uid {uid}: change its owner"
-            )),
-        }
+    file::guard_secret(&metadata, Owners::OwnUserOrRoot).map_err(|exposed| match exposed {
+        Exposed::Mode { mode } => failed(format!(
+            "has mode {mode:04o}: allow only its owner to read it (chmod 600)"
+        )),
+        Exposed::Owner { owner, uid } => failed(format!(
+            "belongs to uid {owner}, this process runs as uid {uid}: change its owner"
+        )),
     })?;
     let bytes = open::named_bytes(path, PASSWORD_BYTES_MAX).map_err(io)?;
     let mut bytes = Zeroizing::new(bytes);
