@@ -62,6 +62,7 @@ mod loaded;
 pub mod lock;
 mod node;
 pub mod postgres;
+pub mod raising;
 pub mod reading;
 pub mod record;
 pub(crate) mod related;
@@ -201,13 +202,14 @@ impl Keystore {
         let lock = StoreLock::acquire(path)?;
         let mut loaded = Self::verify(path, SqliteStore::read(path).await?, root, &regions)?;
         let mut store = SqliteStore::connect(path).await?;
-        let mut head = loaded.verified.head;
+        let (mut head, mut row) = (loaded.verified.head, loaded.row.clone());
         // A store of an older format was verified in that format.
         if loaded.format != FORMAT {
-            head = upgrade::upgrade(&mut store, path, root, &regions, &loaded, &entropy).await?;
+            let upgraded = upgrade::upgrade(&mut store, path, root, &regions, &loaded, &entropy);
+            (head, row) = upgraded.await?;
         }
         let mut seen = SeenFile::beside(path);
-        seen.raise(head.revision, FORMAT)?;
+        seen.raise(&row, head.format)?;
         loaded.verified.head = head;
         loaded.verified.snapshot.revision = head.revision;
         let files = SideFiles {

@@ -137,15 +137,15 @@ impl<'a> Plan<'a> {
         let from = checked(&self.file, self.root, self.regions).await?;
         let unfinished = self.place.unfinished();
         let mut from = Carried::at(self.revision, from);
-        let written = store_file::write(&unfinished, &mut from, entropy, |_| ()).await?;
-        if written != self.manifest.summary {
+        let head = store_file::write(&unfinished, &mut from, entropy, |_| ()).await?;
+        if from.summary() != self.manifest.summary {
             return Err(BackupError::Damaged {
                 path: self.file,
                 reason: "it has changed meanwhile".to_owned(),
             });
         }
         let kept = kept(self.place.path(), now);
-        self.place.fill(self.revision, &kept).await?;
+        self.place.fill(&head, &kept).await?;
         Ok(Restored {
             kept: kept.exists().then_some(kept),
             revision: self.revision,

@@ -21,6 +21,7 @@ use serde_json::json;
 use std::path::PathBuf;
 
 mod copy;
+mod upgrade;
 
 /// Findings that are kept for `--json`.
 const FINDINGS_KEPT_MAX: usize = 1000;
@@ -49,6 +50,15 @@ Examples:
   keymill store copy --dir keymill-dev --to postgres://me@/keys?host=/run/postgresql
   keymill store copy --from /var/lib/keymill/keystore.db --config /etc/keymill/keymill.toml --json")]
     Copy(copy::Arguments),
+    /// Raise the format of a store that nodes share, once every node knows the new one
+    #[command(after_help = "\
+Nodes write in the format that the store has, so that two releases can run on one store while nodes are upgraded one by one. When every node runs the new release, this raises the format, while they serve. From then on an older release refuses the store, and there is no way back but a backup. Run twice, it does nothing the second time.
+The store of one machine is upgraded by the start of its daemon, which leaves a copy beside it.
+
+Examples:
+  keymill store upgrade --config /etc/keymill/keymill.toml
+  keymill store upgrade --config /etc/keymill/keymill.toml --format 3 --json")]
+    Upgrade(upgrade::Arguments),
 }
 
 impl Command {
@@ -74,6 +84,7 @@ pub(super) fn run(command: Command, environment: &Environment) -> Result<Status,
     match command {
         Command::Check(arguments) => check(&arguments, environment),
         Command::Copy(arguments) => copy::run(&arguments, environment),
+        Command::Upgrade(arguments) => upgrade::run(&arguments, environment),
     }
 }
 

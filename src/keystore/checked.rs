@@ -6,7 +6,7 @@
 
 use crate::key::regions::Regions;
 use crate::keystore::reading::{Place, Reading, Row};
-use crate::keystore::record::{self, Corrupt, FORMAT, Head, Kind, Record, Sealer, Term};
+use crate::keystore::record::{self, Corrupt, FORMAT_OF_OLD, Head, Kind, Record, Sealer, Term};
 use crate::keystore::{KeystoreError, RootKey, body};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -88,8 +88,9 @@ impl Checked {
         head: Head,
         regions: &Regions,
     ) -> Result<Self, KeystoreError> {
-        if head.format != FORMAT || reading.format() != FORMAT {
-            let (tables, head) = (reading.format(), head.format);
+        let (tables, head_format) = (reading.format(), head.format);
+        if head_format == FORMAT_OF_OLD || tables == FORMAT_OF_OLD {
+            let head = head_format;
             let source = match tables == head {
                 true => Corrupt::OldFormat(head),
                 false => Corrupt::Mixed { tables, head },

@@ -187,7 +187,7 @@ impl Copy<'_> {
             written = done;
             progress(Phase::Copying, done);
         };
-        store_file::write(&unfinished, &mut carried, self.entropy, copying).await?;
+        let head = store_file::write(&unfinished, &mut carried, self.entropy, copying).await?;
         let reading = Reading::begin(Place::File(unfinished), Pages::Checked).await?;
         let back = Checked::with_sealer(reading, sealer, self.regions)?;
         read_back(back, progress).await?;
@@ -197,7 +197,7 @@ impl Copy<'_> {
             return Err(KeystoreError::Moved { store });
         }
         let left = to.with_added_extension("before-copy");
-        place.fill(revision, &left).await?;
+        place.fill(&head, &left).await?;
         Ok(copied(&carried, written, node))
     }
 
@@ -231,8 +231,7 @@ fn copied(carried: &Carried, written: u64, node: String) -> Copied {
 
 /// Refuses a source that is older than what this host has seen of it.
 fn not_older(source: &Checked, path: &Path) -> Result<(), KeystoreError> {
-    let head = source.opened();
-    let checked = SeenFile::beside(path).check(head.revision, head.format);
+    let checked = SeenFile::beside(path).check(source.head(), source.opened().format);
     checked.map_err(|reason| source.place().corrupt(reason))
 }
 

@@ -1,7 +1,7 @@
 //! Why a store is refused, and what to do about it.
 
 use crate::crypto::entropy::EntropyError;
-use crate::keystore::record::Corrupt;
+use crate::keystore::record::{Corrupt, TABLES};
 use std::path::PathBuf;
 
 /// Why the store could not be opened, read or written. Each error prints as one line that names the
@@ -50,13 +50,25 @@ pub enum KeystoreError {
     },
     /// The tables have the format of a later version.
     #[error(
-        "store {path} was written by a newer keymill (tables of format {format}, this build knows 2): upgrade keymill, or go back to the copy from before its upgrade, {path}.before-{format}"
+        "store {path} was written by a newer keymill (tables of format {format}, this build knows {TABLES}): upgrade keymill, or go back to the copy from before its upgrade, {path}.before-{format}"
     )]
     Newer {
         /// The store.
         path: PathBuf,
         /// Its format.
         format: i64,
+    },
+    /// No store goes back to an older format.
+    #[error(
+        "store {store} is of format {found} and does not go back to format {asked}: restore a backup from before its upgrade, with the release of that time"
+    )]
+    Downgrade {
+        /// The store.
+        store: String,
+        /// Its format.
+        found: u8,
+        /// The format that was asked for.
+        asked: u8,
     },
     /// A store of an older format is not upgraded without a copy of it.
     #[error(

@@ -3,7 +3,7 @@
 use crate::crypto::secret::Secret;
 use crate::key::regions::Regions;
 use crate::keystore::body::{self, Entry};
-use crate::keystore::record::{self, Corrupt, FORMAT, Head, Kind, Record, Sealer, Term};
+use crate::keystore::record::{self, Corrupt, FORMAT_OF_OLD, Head, Kind, Record, Sealer, Term};
 use crate::keystore::seen::SeenFile;
 use crate::keystore::store::Contents;
 use crate::keystore::terms::Terms;
@@ -19,6 +19,8 @@ const BATCH: usize = 8192;
 /// The result of loading, and the keys that are derived from the root key.
 pub(super) struct Loaded {
     pub(super) sealer: Sealer,
+    /// The head's row.
+    pub(super) row: Record,
     /// The format in which the store was found.
     pub(super) format: u8,
     pub(super) verified: Verified,
@@ -29,7 +31,7 @@ pub(super) struct Loaded {
 
 /// The verified records of one revision.
 pub(super) struct Verified {
-    /// In the present format, even if the store has a head of an older format.
+    /// Of a store of format 1, with the terms of later formats.
     pub(super) head: Head,
     pub(super) terms: Terms,
     pub(super) snapshot: Snapshot,
@@ -45,8 +47,7 @@ impl Loaded {
         path: &Path,
     ) -> Result<Self, Corrupt> {
         let loaded = Self::verify(contents, root, regions)?;
-        let seen = SeenFile::beside(path);
-        seen.check(loaded.verified.head.revision, loaded.format)?;
+        SeenFile::beside(path).check(&loaded.row, loaded.format)?;
         Ok(loaded)
     }
 
@@ -55,20 +56,22 @@ impl Loaded {
         root: &RootKey,
         regions: &Regions,
     ) -> Result<Self, Corrupt> {
-        let (sealer, head) = Sealer::open_head(root, head_record(&contents)?)?;
+        let row = head_record(&contents)?.clone();
+        let (sealer, head) = Sealer::open_head(root, &row)?;
         let format = head.format;
         // A store of format 1 is also checked against its roster.
-        let verified = if format == FORMAT {
-            Verified::of(&contents, &sealer, head, regions)?
-        } else {
+        let verified = if format == FORMAT_OF_OLD {
             check_tables(&contents, &head)?;
             let verified = Verified::opened(&contents, &sealer, head, regions)?;
             let records: Vec<_> = others(&contents).collect();
             format1::verify(root, &head, &records, &contents.roster)?;
             verified
+        } else {
+            Verified::of(&contents, &sealer, head, regions)?
         };
         Ok(Self {
             sealer,
+            row,
             format,
             verified,
             session_token_key: Arc::new(root.subkey("session tokens")),
@@ -79,7 +82,7 @@ impl Loaded {
 }
 
 impl Verified {
-    /// Verifies a store that was open before. It must have the present format.
+    /// Verifies a store that was open before.
     pub(super) fn again(
         contents: &Contents,
         sealer: &Sealer,
@@ -142,7 +145,7 @@ impl Verified {
         related::relate(&mut snapshot)?;
         snapshot.check_key_stores()?;
         let head = Head {
-            format: FORMAT,
+            format: head.format,
             revision: head.revision,
             records: terms.len() as u64,
             sum,
@@ -196,10 +199,11 @@ fn others(contents: &Contents) -> impl Iterator<Item = &Record> {
     records.filter(|record| record.kind != Kind::Head)
 }
 
-/// Checks the tables' format against that of the head. The head is sealed, the tables are not.
+/// Checks the tables' format against that of the head. The head is sealed, the tables are not. They
+/// have been the same since format 2.
 fn check_tables(contents: &Contents, head: &Head) -> Result<(), Corrupt> {
     let (tables, head) = (contents.format, head.format);
-    if tables != head {
+    if (tables == FORMAT_OF_OLD) != (head == FORMAT_OF_OLD) {
         return Err(Corrupt::Mixed { tables, head });
     }
     Ok(())

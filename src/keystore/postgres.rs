@@ -13,7 +13,7 @@
 //! write-ahead log and backups for longer. They are sealed.
 
 use crate::keystore::KeystoreError;
-use crate::keystore::record::{Corrupt, FORMAT, Kind, Record};
+use crate::keystore::record::{Corrupt, Kind, Record, TABLES};
 use crate::keystore::store::{
     Changed, Changes, Commit, Contents, REMEMBERED_REVISIONS, Shared, Store, StoreFuture,
 };
@@ -253,7 +253,7 @@ impl PostgresStore {
         KeystoreError::Corrupt { path, source }
     }
 
-    async fn write(&mut self, commit: Commit) -> Result<(), KeystoreError> {
+    pub(super) async fn write(&mut self, commit: Commit) -> Result<(), KeystoreError> {
         let (expected, revision) = (number(commit.expected), number(commit.head.revision));
         let puts = commit.puts.into_iter();
         let puts = puts.map(|record| (row_name(record.kind, &record.id), Some(record.body)));
@@ -301,7 +301,7 @@ impl Store for PostgresStore {
             };
             let records = changed.into_iter().filter_map(record);
             Ok(Contents {
-                format: FORMAT,
+                format: TABLES,
                 records: records.chain([head]).collect(),
                 ..Contents::default()
             })

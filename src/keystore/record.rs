@@ -13,7 +13,8 @@
 //!
 //! Plaintext of the head: `format 1 ‖ store id 16 ‖ records u64 ‖ sum 32`, integers big-endian. Its
 //! revision is that of the row. Heads of format 1 sum other terms, which that format stored in the
-//! clear: see `format1`.
+//! clear: see `format1`. Format 3 differs from format 2 outside of the store, in what a host keeps
+//! of it: see `seen`, and the header of the audit log's files.
 
 use crate::crypto::entropy::{Entropy, EntropyError};
 use crate::crypto::secret::{Secret, SecretBytes};
@@ -102,7 +103,7 @@ pub enum Corrupt {
     Unfinished,
     /// The head has the format of a later version.
     #[error(
-        "was written by a newer keymill (head of format {0}, this build knows 2): upgrade keymill"
+        "was written by a newer keymill (head of format {0}, this build knows {FORMAT}): upgrade keymill"
     )]
     Format(u8),
     /// The tables have another format than the head.
@@ -181,11 +182,23 @@ pub enum Corrupt {
         /// The revision.
         revision: u64,
     },
-    /// The head is of format 1, and this host has seen the store in a later one.
+    /// The head is of the revision that this host has seen, and another one.
     #[error(
-        "is of format 1, but this host has seen it in format {seen}: an earlier copy was put in its place; put the newer one back, or remove {file} to go back on purpose"
+        "has another head of revision {revision} than this host has seen: a failover has lost changes, or a copy with other ones was put in its place; put the right one back, or remove {file} to accept this one on purpose"
+    )]
+    OtherHead {
+        /// The revision.
+        revision: u64,
+        /// The file that remembers the head.
+        file: String,
+    },
+    /// The head is of an older format than the one in which this host has seen the store.
+    #[error(
+        "is of format {found}, but this host has seen it in format {seen}: an earlier copy was put in its place; put the newer one back, or remove {file} to go back on purpose"
     )]
     OlderFormat {
+        /// The head's format.
+        found: u8,
         /// The format seen.
         seen: u8,
         /// The file that remembers the format.
@@ -229,7 +242,7 @@ pub type Term = [u8; 32];
 /// The head's plaintext.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Head {
-    /// The format of the head as it was read; heads are written with [`FORMAT`].
+    /// The format. A change keeps it, so that nodes of two builds can write to one store.
     pub format: u8,
     /// The store's revision, which is that of the head row.
     pub revision: u64,
@@ -270,10 +283,16 @@ impl Head {
     }
 }
 
-/// The format in which heads and tables are written.
-pub const FORMAT: u8 = 2;
-/// The older format, which is read once and rewritten.
+/// The newest format, which new stores have. In a shared store that is older, the operator raises
+/// it when all nodes know it.
+pub const FORMAT: u8 = 3;
+/// The format since which a host remembers the head that it has seen, and files of the audit log
+/// name their node.
+pub(super) const FORMAT_OF_MEMORY: u8 = 3;
+/// The oldest format, whose tables and terms are others: it is read once and rewritten.
 pub const FORMAT_OF_OLD: u8 = 1;
+/// The format of tables since then.
+pub const TABLES: u8 = 2;
 const HEAD_BYTES: usize = 1 + 16 + 8 + 32;
 
 /// Seals and opens the records of one store.

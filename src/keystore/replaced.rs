@@ -6,10 +6,10 @@
 //!
 //! A process that is killed on the way leaves the old store or the new one, whole, under the name.
 
-use crate::keystore::record::FORMAT;
 use crate::keystore::seen::SeenFile;
 use crate::keystore::sqlite::SqliteStore;
 use crate::keystore::store::Store;
+use crate::keystore::store_file::WrittenHead;
 use crate::keystore::{KeystoreError, StoreLock, root_key};
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -65,7 +65,7 @@ impl Place {
     ///
     /// # Errors
     /// [`KeystoreError`].
-    pub async fn fill(&self, revision: u64, kept: &Path) -> Result<(), KeystoreError> {
+    pub async fn fill(&self, head: &WrittenHead, kept: &Path) -> Result<(), KeystoreError> {
         let path = &self.path;
         let io = |source: io::Error| KeystoreError::Io {
             path: path.clone(),
@@ -84,7 +84,7 @@ impl Place {
         root_key::sync_folder_of(path).map_err(io)?;
         fs::rename(self.unfinished(), path).map_err(io)?;
         root_key::sync_folder_of(path).map_err(io)?;
-        SeenFile::beside(path).raise(revision, FORMAT)
+        SeenFile::beside(path).raise(&head.row, head.format)
     }
 
     /// Moves the write-ahead log into the old store, if it can be opened.

@@ -1,22 +1,26 @@
-//! The memory of a host: the highest revision of a store that it has seen, and the store's format
-//! then.
+//! The memory of a host: the highest revision of a store that it has seen, the store's format then,
+//! and since format 3 which head that was.
 //!
-//! The file is one line of fixed length, `<revision, 20 digits> format <digit>`. It is written in
-//! place and synced, so that a daemon without a free descriptor can still write it. The line is
-//! within one sector, which a power cut leaves old or new. Releases that knew only format 1 wrote
-//! the revision alone.
+//! The file is one line, `<revision, 20 digits> format <digit>`, of format 3 with ` head <64 hex
+//! digits>` behind it: the SHA-256 of the sealed head. It is written in place and synced, so that a
+//! daemon without a free descriptor can still write it; anew where its length is another. The line
+//! is within one sector, which a power cut leaves old or new. Releases that knew only format 1
+//! wrote the revision alone, and those that knew format 2 refuse a longer line: so it is written
+//! only where the whole store is of format 3.
 
 use crate::file::open;
-use crate::keystore::record::{Corrupt, FORMAT_OF_OLD};
+use crate::keystore::record::{Corrupt, FORMAT_OF_MEMORY, FORMAT_OF_OLD, Record};
 use crate::keystore::root_key::sync_folder_of;
 use crate::keystore::{Keystore, KeystoreError};
+use hex_simd::AsciiCase;
+use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// The most bytes of the file that are read; the line has 30.
-const LINE_BYTES_MAX: u64 = 64;
+/// The most bytes of the file that are read; the line has 30 or 100.
+const LINE_BYTES_MAX: u64 = 128;
 
 /// The file. Its descriptor is kept from the first write on.
 pub(super) struct SeenFile {
@@ -33,49 +37,62 @@ impl SeenFile {
         }
     }
 
-    /// Refuses a head that is older than one that was seen, or has an older format.
-    pub(super) fn check(&self, revision: u64, format: u8) -> Result<(), Corrupt> {
-        let file = || self.path.display().to_string();
-        let text = match open::own_text(&self.path, LINE_BYTES_MAX) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            Err(_) => return Err(Corrupt::Seen { file: file() }),
+    /// Refuses a head that is older than the one that was seen, has an older format, or is another
+    /// one of its revision.
+    pub(super) fn check(&self, head: &Record, format: u8) -> Result<(), Corrupt> {
+        let Some(seen) = self.seen()? else {
+            return Ok(());
         };
-        let (seen, seen_format) = parse(&text).ok_or_else(|| Corrupt::Seen { file: file() })?;
-        if format < seen_format {
-            return Err(Corrupt::OlderFormat {
-                seen: seen_format,
-                file: file(),
-            });
+        let file = self.path.display().to_string();
+        if format < seen.format {
+            let (found, seen) = (format, seen.format);
+            return Err(Corrupt::OlderFormat { found, seen, file });
         }
-        if revision < seen {
-            return Err(Corrupt::RolledBack {
-                found: revision,
-                seen,
-                file: file(),
-            });
+        if head.revision < seen.revision {
+            let (found, seen) = (head.revision, seen.revision);
+            return Err(Corrupt::RolledBack { found, seen, file });
+        }
+        let is_same = seen.head.is_none_or(|seen| seen == digest(head));
+        if head.revision == seen.revision && !is_same {
+            let revision = head.revision;
+            return Err(Corrupt::OtherHead { revision, file });
         }
         Ok(())
     }
 
     /// The revision that was seen; `None` where nothing was.
     pub(super) fn revision(&self) -> Result<Option<u64>, Corrupt> {
+        Ok(self.seen()?.map(|seen| seen.revision))
+    }
+
+    fn seen(&self) -> Result<Option<Seen>, Corrupt> {
         let damaged = || Corrupt::Seen {
             file: self.path.display().to_string(),
         };
         match open::own_text(&self.path, LINE_BYTES_MAX) {
-            Ok(text) => parse(&text).map(|(seen, _)| Some(seen)).ok_or_else(damaged),
+            Ok(text) => parse(&text).map(Some).ok_or_else(damaged),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(_) => Err(damaged()),
         }
     }
 
-    /// Remembers `revision` and `format`. Only the first call needs a new descriptor.
-    pub(super) fn raise(&mut self, revision: u64, format: u8) -> Result<(), KeystoreError> {
-        let line = format!("{revision:020} format {format}\n");
+    /// Remembers this head, as far as stores of its format are remembered. Only the first call
+    /// needs a new descriptor.
+    pub(super) fn raise(&mut self, head: &Record, format: u8) -> Result<(), KeystoreError> {
+        let mut line = format!("{:020} format {format}", head.revision);
+        if format >= FORMAT_OF_MEMORY {
+            line += " head ";
+            line += &hex_simd::encode_to_string(digest(head), AsciiCase::Lower);
+        }
+        line.push('\n');
+        // A file whose name was removed would remember nothing for the next start, and one that
+        // grows is not old or new after a power cut.
+        let is_of_length = |file: &File| {
+            let found = file.metadata();
+            found.is_ok_and(|found| found.nlink() > 0 && found.len() == line.len() as u64)
+        };
         let written = match &self.file {
-            // A file whose name was removed would remember nothing for the next start.
-            Some(file) if file.metadata().is_ok_and(|found| found.nlink() > 0) => file
+            Some(file) if is_of_length(file) => file
                 .write_all_at(line.as_bytes(), 0)
                 .and_then(|()| file.sync_data()),
             _ => self.replace(&line),
@@ -98,25 +115,67 @@ impl SeenFile {
     }
 }
 
-/// The revision and the format of a line.
-fn parse(text: &str) -> Option<(u64, u8)> {
-    let mut words = text.split_whitespace();
-    let revision = words.next()?.parse().ok()?;
-    match (words.next(), words.next(), words.next()) {
-        (None, ..) => Some((revision, FORMAT_OF_OLD)),
-        (Some("format"), Some(format), None) => Some((revision, format.parse().ok()?)),
-        _ => None,
-    }
+/// What a line says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seen {
+    revision: u64,
+    format: u8,
+    head: Option<[u8; 32]>,
+}
+
+fn digest(head: &Record) -> [u8; 32] {
+    Sha256::digest(&head.body).into()
+}
+
+fn parse(text: &str) -> Option<Seen> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let (revision, format, head) = match words[..] {
+        [revision] => (revision, None, None),
+        [revision, "format", format] => (revision, Some(format), None),
+        [revision, "format", format, "head", head] => (revision, Some(format), Some(head)),
+        _ => return None,
+    };
+    let format = format.map_or(Ok(FORMAT_OF_OLD), str::parse).ok()?;
+    let head = match head {
+        Some(head) => Some(hex_simd::decode_to_vec(head).ok()?.try_into().ok()?),
+        None => None,
+    };
+    // Of format 3 nothing else was ever written.
+    let is_whole = head.is_some() == (format >= FORMAT_OF_MEMORY);
+    is_whole.then_some(Seen {
+        revision: revision.parse().ok()?,
+        format,
+        head,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keystore::record::Kind;
+
+    fn head(revision: u64, body: u8) -> Record {
+        Record {
+            kind: Kind::Head,
+            id: String::new(),
+            revision,
+            body: vec![body],
+        }
+    }
 
     #[test]
-    fn what_was_seen_is_read_back_in_both_forms_and_nothing_else_is() {
-        assert_eq!(parse("17\n"), Some((17, 1)));
-        assert_eq!(parse("00000000000000000017 format 2\n"), Some((17, 2)));
+    fn what_was_seen_is_read_back_in_all_forms_and_nothing_else_is() {
+        let seen = |revision, format, head| Seen {
+            revision,
+            format,
+            head,
+        };
+        assert_eq!(parse("17\n"), Some(seen(17, 1, None)));
+        let line = "00000000000000000017 format 2\n";
+        assert_eq!(parse(line), Some(seen(17, 2, None)));
+        let digits = "5e".repeat(32);
+        let line = format!("00000000000000000017 format 3 head {digits}\n");
+        assert_eq!(parse(&line), Some(seen(17, 3, Some([0x5e; 32]))));
         for text in [
             "",
             "x",
@@ -124,6 +183,11 @@ mod tests {
             "17 format",
             "17 format x",
             "17 format 2 2",
+            "17 format 3",
+            "17 format 3 head",
+            "17 format 3 head 5e",
+            &format!("17 format 2 head {digits}"),
+            &format!("17 format 3 head {digits} x"),
             "-1",
         ] {
             assert_eq!(parse(text), None, "{text}");
@@ -134,15 +198,15 @@ mod tests {
     fn it_is_written_in_place_and_anew_where_it_was_removed() {
         let folder = tempfile::tempdir().unwrap();
         let mut seen = SeenFile::beside(&folder.path().join("keystore.db"));
-        seen.check(1, 1).unwrap();
-        seen.raise(9, 2).unwrap();
+        seen.check(&head(1, 1), 1).unwrap();
+        seen.raise(&head(9, 1), 2).unwrap();
         let inode = || std::fs::metadata(&seen.path).unwrap().ino();
         let first = inode();
         let mut seen = seen;
-        seen.raise(10, 2).unwrap();
+        seen.raise(&head(10, 1), 2).unwrap();
         assert_eq!(std::fs::metadata(&seen.path).unwrap().ino(), first);
         assert!(matches!(
-            seen.check(9, 2),
+            seen.check(&head(9, 1), 2),
             Err(Corrupt::RolledBack {
                 found: 9,
                 seen: 10,
@@ -150,14 +214,34 @@ mod tests {
             })
         ));
         assert!(matches!(
-            seen.check(11, 1),
-            Err(Corrupt::OlderFormat { seen: 2, .. })
+            seen.check(&head(11, 1), 1),
+            Err(Corrupt::OlderFormat {
+                found: 1,
+                seen: 2,
+                ..
+            })
         ));
-        seen.check(10, 2).unwrap();
+        seen.check(&head(10, 2), 2).unwrap();
+        // Since format 3 it knows which head that was.
+        seen.raise(&head(10, 1), 3).unwrap();
+        let longer = std::fs::metadata(&seen.path).unwrap().ino();
+        assert_ne!(longer, first);
+        seen.raise(&head(11, 1), 3).unwrap();
+        assert_eq!(std::fs::metadata(&seen.path).unwrap().ino(), longer);
+        seen.check(&head(11, 1), 3).unwrap();
+        seen.check(&head(12, 2), 3).unwrap();
+        assert!(matches!(
+            seen.check(&head(11, 2), 3),
+            Err(Corrupt::OtherHead { revision: 11, .. })
+        ));
+        assert!(seen.check(&head(11, 1), 2).is_err());
         std::fs::remove_file(&seen.path).unwrap();
-        seen.raise(12, 2).unwrap();
-        assert!(seen.check(11, 2).is_err());
+        seen.raise(&head(12, 1), 3).unwrap();
+        assert!(seen.check(&head(11, 1), 3).is_err());
         std::fs::write(&seen.path, "torn").unwrap();
-        assert!(matches!(seen.check(99, 2), Err(Corrupt::Seen { .. })));
+        assert!(matches!(
+            seen.check(&head(99, 1), 3),
+            Err(Corrupt::Seen { .. })
+        ));
     }
 }

@@ -22,7 +22,7 @@ use crate::keystore::freshness::Freshness;
 use crate::keystore::loaded::Loaded;
 use crate::keystore::postgres::{Access, PostgresStore, PostgresWatch};
 use crate::keystore::reading::Place;
-use crate::keystore::record::{Head, Kind, Record, Sealer};
+use crate::keystore::record::{Head, Record, Sealer};
 use crate::keystore::seen::SeenFile;
 use crate::keystore::store::{Contents, Store, Watch};
 use crate::keystore::writer::{CaughtUp, Pending, SideFiles, Writer};
@@ -103,10 +103,10 @@ impl SharedStore {
         store.check_server().await?;
         let freshness = Freshness::new(Clock::system(), self.age_max);
         let contents = store.reopen().await?;
-        let head = head_of(&contents);
         let loaded = self.verified(contents, root, &regions)?;
+        let (head, format) = (loaded.row.clone(), loaded.format);
         let mut seen = SeenFile::beside(&self.path);
-        seen.raise(loaded.verified.head.revision, loaded.format)?;
+        seen.raise(&head, format)?;
         let files = SideFiles {
             seen: Some(seen),
             lock: Some(lock),
@@ -167,26 +167,14 @@ impl SharedStore {
     }
 }
 
-fn head_of(contents: &Contents) -> Option<Record> {
-    let mut records = contents.records.iter();
-    records.find(|record| record.kind == Kind::Head).cloned()
-}
-
 impl Keystore {
     /// The same keystore, of which `head` is in force, and that others change too.
-    pub(super) fn shared(
-        mut self,
-        node: String,
-        freshness: Freshness,
-        head: Option<Record>,
-    ) -> Self {
+    pub(super) fn shared(mut self, node: String, freshness: Freshness, head: Record) -> Self {
         self.node = node;
         let gauge = self.metrics.keystore_halted.clone();
         self.halt = Arc::new(Halt::of_shared(gauge, freshness));
-        if let Some(head) = head {
-            self.head.store(Some(Arc::new(head.clone())));
-            self.writer.get_mut().set_sealed_head(head);
-        }
+        self.head.store(Some(Arc::new(head.clone())));
+        self.writer.get_mut().set_sealed_head(head);
         self
     }
 

@@ -29,7 +29,7 @@ pub(super) const TABLES: &str = "BEGIN; \
     CREATE TABLE record (kind TEXT NOT NULL, id TEXT NOT NULL, revision INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (kind, id)) STRICT; \
     PRAGMA application_id = 0x4b4d494c; PRAGMA user_version = 2; COMMIT;";
 /// SQLite's `user_version`: the format of the tables.
-const FORMAT: i64 = record::FORMAT as i64;
+const FORMAT: i64 = record::TABLES as i64;
 
 /// The embedded store.
 pub struct SqliteStore {
@@ -137,20 +137,27 @@ impl SqliteStore {
         })
     }
 
-    /// Converts a verified store of format 1 to the present format in one transaction: the head
-    /// moves from revision `before` to `head`, and the roster is dropped.
+    /// Overwrites what pages hold that were freed before `secure_delete` was on, as those of a
+    /// store of format 1 may.
+    ///
+    /// # Errors
+    /// [`KeystoreError`].
+    pub(super) async fn wipe_freed(&mut self) -> Result<(), KeystoreError> {
+        self.run(sqlx::raw_sql("VACUUM")).await
+    }
+
+    /// Converts a verified store of an older format in one transaction: the head moves from
+    /// revision `before` to `head`, and the roster of a store of format 1 is dropped.
     ///
     /// # Errors
     /// [`KeystoreError`]; the store is then wholly of one format or of the other.
     pub async fn rewrite(&mut self, before: u64, head: Record) -> Result<(), KeystoreError> {
-        // Pages that were freed before `secure_delete` was on still hold deleted content.
-        self.run(sqlx::raw_sql("VACUUM")).await?;
         let conversion = async {
             let mut transaction = self.connection()?.begin_with("BEGIN IMMEDIATE").await?;
             if !move_head(&mut transaction, before, head).await? {
                 return Ok(false);
             }
-            let tables = format!("DROP TABLE roster; PRAGMA user_version = {FORMAT}");
+            let tables = format!("DROP TABLE IF EXISTS roster; PRAGMA user_version = {FORMAT}");
             sqlx::raw_sql(sqlx::AssertSqlSafe(tables))
                 .execute(&mut *transaction)
                 .await?;

@@ -7,7 +7,6 @@
 use crate::crypto::entropy::Entropy;
 use crate::file::open;
 use crate::keystore::carried::Carried;
-use crate::keystore::checked::Summary;
 use crate::keystore::record::Record;
 use crate::keystore::sqlite::{SqliteStore, TABLES, damaged};
 use crate::keystore::{KeystoreError, root_key};
@@ -89,6 +88,14 @@ impl StoreFile {
     }
 }
 
+/// The head of a file that was written.
+pub struct WrittenHead {
+    /// Its row.
+    pub(super) row: Record,
+    /// Its format.
+    pub(super) format: u8,
+}
+
 /// Writes what is carried to a new file at `path`. `progress` is given the number of records so
 /// far.
 ///
@@ -99,7 +106,7 @@ pub async fn write(
     from: &mut Carried,
     entropy: &Entropy,
     mut progress: impl FnMut(u64),
-) -> Result<Summary, KeystoreError> {
+) -> Result<WrittenHead, KeystoreError> {
     let mut file = StoreFile::begin(path).await?;
     let mut written = 0;
     while let Some(records) = from.next(entropy).await? {
@@ -107,6 +114,8 @@ pub async fn write(
         written += records.len() as u64;
         progress(written);
     }
-    file.finish(from.head(entropy)?).await?;
-    Ok(from.summary())
+    let row = from.head(entropy)?;
+    file.finish(row.clone()).await?;
+    let format = from.opened().format;
+    Ok(WrittenHead { row, format })
 }

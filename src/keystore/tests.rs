@@ -20,6 +20,7 @@ mod conformance;
 mod creation;
 mod deleted;
 mod format1;
+mod format2;
 mod halts;
 mod indexes;
 mod key_stores;
@@ -291,7 +292,7 @@ async fn store_1_rows_that_were_touched_are_named() {
         ),
         (
             "PRAGMA user_version = 1; CREATE TABLE roster (kind TEXT, id TEXT, share BLOB)",
-            "has tables of format 1 and a head of format 2",
+            "has tables of format 1 and a head of format 3",
         ),
     ];
     place.each_refused(&kept, &cases).await;

@@ -8,7 +8,7 @@ use crate::crypto::entropy::Entropy;
 use crate::file::open;
 use crate::key::regions::Regions;
 use crate::keystore::loaded::Loaded;
-use crate::keystore::record::{FORMAT, Head};
+use crate::keystore::record::{FORMAT, FORMAT_OF_OLD, Head, Record};
 use crate::keystore::sqlite::SqliteStore;
 use crate::keystore::{KeystoreError, RootKey, root_key};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,8 @@ pub(super) fn copy_path(path: &Path, format: i64) -> PathBuf {
     path.with_added_extension(format!("before-{format}"))
 }
 
-/// Upgrades the store at `path`, which was verified. Its head moves by one revision.
+/// Upgrades the store at `path`, which was verified. Its head moves by one revision. Returns it,
+/// and its row.
 pub(super) async fn upgrade(
     store: &mut SqliteStore,
     path: &Path,
@@ -26,7 +27,7 @@ pub(super) async fn upgrade(
     regions: &Regions,
     loaded: &Loaded,
     entropy: &Entropy,
-) -> Result<Head, KeystoreError> {
+) -> Result<(Head, Record), KeystoreError> {
     let copy = copy_path(path, FORMAT.into());
     keep(store, &copy, root, regions, loaded)
         .await
@@ -37,19 +38,22 @@ pub(super) async fn upgrade(
         })?;
     let before = loaded.verified.head.revision;
     let head = Head {
+        format: FORMAT,
         revision: before + 1,
         ..loaded.verified.head
     };
-    store
-        .rewrite(before, loaded.sealer.seal_head(&head, entropy)?)
-        .await?;
+    let row = loaded.sealer.seal_head(&head, entropy)?;
+    if loaded.format == FORMAT_OF_OLD {
+        store.wipe_freed().await?;
+    }
+    store.rewrite(before, row.clone()).await?;
     tracing::info!(
         revision = head.revision,
         copy = %copy.display(),
         "the store was of format {} and is of format {FORMAT} now: the copy is as it was before; remove it when you will not go back",
         loaded.format
     );
-    Ok(head)
+    Ok((head, row))
 }
 
 /// Copies the store, and verifies the copy.

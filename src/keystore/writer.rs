@@ -287,7 +287,7 @@ impl Writer {
         context.metrics.keystore_commits.increment(1);
         context.metrics.keystore_commit_seconds.record(duration);
         // From here on the change is durable, and nothing may keep it from being in force.
-        self.remember(&head);
+        self.remember(&pending.head, head.format);
         self.head = head;
         self.sealed_head = Some(pending.head);
         for (name, term) in terms {
@@ -302,9 +302,9 @@ impl Writer {
     }
 
     /// Records on this host that it has seen this head. What is durable is in force all the same.
-    fn remember(&mut self, head: &Head) {
+    fn remember(&mut self, row: &Record, format: u8) {
         if let Some(seen) = &mut self.seen
-            && let Err(error) = seen.raise(head.revision, head.format)
+            && let Err(error) = seen.raise(row, format)
         {
             tracing::error!(%error, "the change is in force, but this host could not record its revision: an older copy of the store would not be noticed until the next change");
         }

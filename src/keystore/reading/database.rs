@@ -3,13 +3,13 @@
 use crate::keystore::KeystoreError;
 use crate::keystore::postgres::{Access, OrderedRow, OrderedRows};
 use crate::keystore::reading::{Gone, Out, row};
-use crate::keystore::record::FORMAT;
+use crate::keystore::record::TABLES;
 
 pub(super) async fn read(access: &Access, out: &mut Out) -> Result<(), KeystoreError> {
     let mut rows = OrderedRows::begin(access).await?;
     while let Some(found) = rows.next().await? {
         let told = match found {
-            OrderedRow::Head(head) => out.head(FORMAT, head),
+            OrderedRow::Head(head) => out.head(TABLES, head),
             OrderedRow::Record {
                 kind,
                 id,

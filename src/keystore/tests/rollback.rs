@@ -7,7 +7,7 @@
 
 use super::*;
 use crate::key::key_store::KeyStoreId;
-use crate::keystore::record::{FORMAT_OF_OLD, Term, toggle};
+use crate::keystore::record::{FORMAT_OF_OLD, TABLES, Term, toggle};
 use crate::keystore::tests::{access, key_stores};
 use crate::policy::{Grant, KeyPolicy, PolicyDocument, Principal};
 
@@ -139,7 +139,7 @@ async fn copies(kinds: &[Kind], each: usize) -> Copies {
 
 fn format_2(rows: &Rows) -> Contents {
     Contents {
-        format: FORMAT,
+        format: TABLES,
         records: rows.values().cloned().collect(),
         ..Contents::default()
     }

@@ -14,6 +14,7 @@ mod copies;
 mod histories;
 mod node;
 mod proxy;
+mod raising;
 mod reading;
 mod server;
 
@@ -34,6 +35,8 @@ async fn store_1_the_shared_store_conforms() {
     a_commit_is_durable_whatever_the_database_is_set_to(&server).await;
     the_way_to_the_database_is_guarded(&server).await;
     reading::the_whole_of_it_is_read_and_checked(&server).await;
+    raising::two_builds_share_a_store_until_its_format_is_raised(&server).await;
+    raising::a_node_that_starts_again_knows_the_head_that_it_has_seen(&server).await;
     copies::a_store_goes_into_a_database_and_back(&server).await;
     copies::a_copy_that_is_broken_off_is_no_store_and_is_gone_on_with(&server).await;
     copies::a_run_gives_way_to_the_next_one(&server).await;

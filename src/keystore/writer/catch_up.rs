@@ -136,6 +136,11 @@ impl Writer {
                 seen,
             });
         }
+        // The format only grows.
+        if head.format < self.head.format {
+            let revision = head.revision;
+            return Err(Corrupt::Forked { revision });
+        }
         if head.revision > seen {
             return Ok(Some(head));
         }
@@ -278,12 +283,12 @@ impl Writer {
     /// The store is at this head, and this process with it: whatever was in doubt is decided, since
     /// a commit of before cannot succeed any more.
     fn accept(&mut self, head: Head, row: Record) {
+        self.remember(&row, head.format);
         self.head = head;
         self.sealed_head = Some(row);
         self.sealed = self.sealed.max(head.revision);
         self.in_doubt = false;
         self.is_forked = false;
-        self.remember(&head);
     }
 
     fn forked(&self) -> KeystoreError {
