@@ -55,7 +55,8 @@ pub use record::{
     SERVICE_EVENT, STS, Source, TAGGING, WebUser, XKS,
 };
 pub use verify::{
-    ANCHOR_BYTES_MAX, Fault, Finding, Report, anchor, anchor_key, read_anchor, verify, verify_from,
+    ANCHOR_BYTES_MAX, Fault, Finding, NodeReport, Report, anchor, anchor_key, read_anchor, verify,
+    verify_from, verify_node,
 };
 
 /// The most bytes of a record: the longest policy or encryption context with every character
@@ -95,6 +96,15 @@ impl Default for Config {
             journal_bytes: 32 << 20,
         }
     }
+}
+
+/// What the store holds of a log.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// The head that was sealed; `None` before the first log.
+    pub sealed: Option<AuditHead>,
+    /// The name of the node, where the headers of its files have it.
+    pub node: Option<String>,
 }
 
 /// What a record survives from the moment at which its key leaves.

@@ -29,7 +29,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use last_backup::LastBackup;
 use loaded::{Loaded, Verified};
 use reading::Place;
-use record::{Corrupt, FORMAT, Record, Sealer};
+use record::{Corrupt, FORMAT, FORMAT_OF_MEMORY, Record, Sealer};
 use seen::SeenFile;
 use sqlite::SqliteStore;
 use std::collections::BTreeSet;
@@ -153,6 +153,8 @@ pub struct Keystore {
     name: String,
     /// Names this node among those of a shared store; empty for an embedded one.
     node: String,
+    /// The format in which the store was found.
+    format_at_start: u8,
     /// A tokio mutex, because a commit is awaited while it is locked.
     writer: Mutex<Writer>,
 }
@@ -261,6 +263,7 @@ impl Keystore {
             terms,
             snapshot,
         } = loaded.verified;
+        let format_at_start = loaded.format;
         snapshot.count(&metrics);
         let name = path.display().to_string();
         let path = path.to_owned();
@@ -283,6 +286,7 @@ impl Keystore {
             clock: Clock::system(),
             name,
             node: String::new(),
+            format_at_start,
             metrics,
             writer: Mutex::new(writer),
         }
@@ -292,6 +296,14 @@ impl Keystore {
     #[must_use]
     pub fn node(&self) -> &str {
         &self.node
+    }
+
+    /// The same where the files of its audit log have it: since a start at which the store was of a
+    /// format whose releases know that.
+    #[must_use]
+    pub fn name_in_logs(&self) -> Option<&str> {
+        let is_known = self.format_at_start >= FORMAT_OF_MEMORY && !self.node.is_empty();
+        is_known.then_some(&*self.node)
     }
 
     /// The current view. It never locks.

@@ -108,6 +108,9 @@ pub(super) struct Header {
     pub(super) created: u64,
     /// The sealed head of an earlier log whose files were missing when this log was begun.
     pub(super) after: Option<AuditHead>,
+    /// The node that wrote the file, 32 hexadecimal digits; `None` of an embedded store, and of
+    /// stores before format 3.
+    pub(super) node: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -127,6 +130,7 @@ struct HeaderBody<'a> {
     created: u64,
     #[serde(borrow)]
     after: Option<AfterBody<'a>>,
+    node: Option<&'a str>,
 }
 
 #[derive(Deserialize)]
@@ -144,6 +148,7 @@ impl Header {
         chain: &Chain,
         created: u64,
         after: Option<&AuditHead>,
+        node: Option<&str>,
     ) {
         let hexed = |bytes: &[u8]| {
             let mut text = Vec::with_capacity(2 * bytes.len());
@@ -162,9 +167,10 @@ impl Header {
                 )
             },
         );
+        let node = node.map_or_else(String::new, |node| format!(",\"node\":\"{node}\""));
         writeln!(
             lines,
-            "{{\"keymillLog\":{{\"version\":{VERSION},\"log\":\"{}\",\"group\":{},\"previous\":\"{}\",\"created\":{created},\"after\":{after}}}}}",
+            "{{\"keymillLog\":{{\"version\":{VERSION},\"log\":\"{}\",\"group\":{},\"previous\":\"{}\",\"created\":{created},\"after\":{after}{node}}}}}",
             hexed(log),
             group + 1,
             hexed(mac),
@@ -194,12 +200,20 @@ impl Header {
                 mac: parse_hex(after.mac.as_bytes())?,
             }),
         };
+        let node = match body.node {
+            None => None,
+            Some(node) => {
+                parse_hex::<16>(node.as_bytes())?;
+                Some(node.to_owned())
+            }
+        };
         let header = Self {
             log: parse_hex(body.log.as_bytes())?,
             group: body.group,
             previous: parse_hex(body.previous.as_bytes())?,
             created: body.created,
             after,
+            node,
         };
         (body.version == VERSION && header.group > 0).then_some(header)
     }
@@ -295,9 +309,10 @@ mod tests {
             group: 77,
             mac: [8; 32],
         };
-        for after in [None, Some(after)] {
+        let node = "0123456789abcdef0123456789abcdef";
+        for (after, node) in [(None, None), (Some(after), None), (None, Some(node))] {
             let mut lines = Vec::new();
-            Header::append(&mut lines, &chain, 1_700_000_000, after.as_ref());
+            Header::append(&mut lines, &chain, 1_700_000_000, after.as_ref(), node);
             let header = Header::parse(&lines).unwrap();
             let expected = Header {
                 log: [1; 16],
@@ -305,6 +320,7 @@ mod tests {
                 previous: chain.head.mac,
                 created: 1_700_000_000,
                 after,
+                node: node.map(str::to_owned),
             };
             assert_eq!(header, expected);
         }
@@ -351,12 +367,14 @@ mod tests {
             assert!(ChainLine::parse(bad.as_bytes()).is_none(), "{bad}");
         }
         let mut line = Vec::new();
-        Header::append(&mut line, &chain, 7, None);
+        Header::append(&mut line, &chain, 7, None, Some(&"5e".repeat(16)));
         let good = String::from_utf8(line).unwrap();
         for bad in [
             good.replace("\"version\":1", "\"version\":2"),
             good.replace("\"group\":2", "\"group\":0"),
             good.replace("\"created\":7,", ""),
+            good.replace("\"node\":\"5e", "\"node\":\"5E"),
+            good.replace("\"node\":\"5e", "\"node\":\""),
             good.replace("01", "0x"),
         ] {
             assert!(Header::parse(bad.as_bytes()).is_none(), "{bad}");

@@ -8,13 +8,12 @@ use crate::audit::reader::LogFile;
 use crate::audit::uses::Uses;
 use crate::audit::verify::{Fault, Finding, Sound, Walk};
 use crate::audit::writer::{Current, FOLDER_MODE, Failed, JOURNAL, State, Writer};
-use crate::audit::{Audit, Config, OpenError, Progress, Shared};
+use crate::audit::{Audit, Config, Known, OpenError, Progress, Shared};
 use crate::clock::Clock;
 use crate::crypto::entropy::Entropy;
 use crate::crypto::secret::Secret;
 use crate::file::open;
 use crate::key::regions::Regions;
-use crate::keystore::AuditHead;
 use crate::metrics::Metrics;
 use std::fs::{DirBuilder, File};
 use std::io::{self, Seek, SeekFrom};
@@ -32,15 +31,15 @@ const UNBEGUN_BYTES_MAX: u64 = 4096;
 
 impl Audit {
     /// Opens the log in the configured folder, or begins one. When this returns, all records that a
-    /// killed process left in the journal are durable in the log. `sealed` is the head that the
-    /// store holds, `regions` those of the keys. Waits for the disk.
+    /// killed process left in the journal are durable in the log. `known` is what the
+    /// store holds of it, `regions` are those of the keys. Waits for the disk.
     ///
     /// # Errors
     /// [`OpenError`]; the log is then unchanged.
     pub fn open(
         config: &Config,
         key: Secret<32>,
-        sealed: Option<AuditHead>,
+        known: Option<Known>,
         regions: &Regions,
         clock: Clock,
         entropy: &Entropy,
@@ -48,7 +47,7 @@ impl Audit {
     ) -> Result<Self, OpenError> {
         let start = Start {
             config,
-            sealed,
+            known: known.unwrap_or_default(),
             regions,
             clock,
             entropy,
@@ -70,7 +69,7 @@ impl Audit {
 /// The parameters of opening a log.
 pub(super) struct Start<'a> {
     pub(super) config: &'a Config,
-    pub(super) sealed: Option<AuditHead>,
+    pub(super) known: Known,
     pub(super) regions: &'a Regions,
     pub(super) clock: Clock,
     pub(super) entropy: &'a Entropy,
@@ -141,7 +140,11 @@ impl Start<'_> {
         let oldest = journal.tail().saturating_sub(journal.capacity());
         chain.position = chain.position.max(oldest);
         journal.release(chain.position);
-        let after = if current.is_none() { self.sealed } else { None };
+        let after = if current.is_none() {
+            self.known.sealed
+        } else {
+            None
+        };
         if let Some(sealed) = &after {
             tracing::error!(
                 path = %folder.display(), group = sealed.group,
@@ -213,6 +216,7 @@ impl Start<'_> {
             current: None,
             ahead: None,
             after: None,
+            node: self.known.node.clone(),
             next: None,
             lines: Vec::new(),
             is_starting: true,
@@ -229,7 +233,7 @@ impl Start<'_> {
         while let Some(file) = files.pop() {
             let path = file.path.clone();
             let length = path.metadata().map_err(io_error(&path))?.len();
-            let mut walk = Walk::new(key, self.sealed.as_ref());
+            let mut walk = Walk::new(key, self.known.sealed.as_ref());
             walk.uses = Some(uses);
             walk.file(&file, true).map_err(io_error(&path))?;
             if walk.report.groups > 0 || length >= UNBEGUN_BYTES_MAX {
@@ -256,7 +260,8 @@ impl Start<'_> {
             .all(|finding| finding.fault.may_be_torn());
         let reaches = |sound: &Sound| {
             let head = sound.chain.head;
-            self.sealed
+            self.known
+                .sealed
                 .is_none_or(|sealed| sealed.log != head.log || sealed.group <= head.group)
         };
         // Only a torn write may be cut off, and only behind the group that the store has sealed.

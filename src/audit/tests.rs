@@ -28,6 +28,8 @@ pub(super) struct TestLog {
     pub(super) folder: TempDir,
     pub(super) config: Config,
     pub(super) clock: Clock,
+    /// The name of the node, for the headers.
+    pub(super) node: Option<String>,
     metrics: Arc<Metrics>,
 }
 
@@ -43,6 +45,7 @@ impl TestLog {
             folder,
             config,
             clock: Clock::manual(Timestamp(1_700_000_000_000_000)),
+            node: None,
             metrics: Arc::new(Metrics::new().unwrap()),
         }
     }
@@ -58,7 +61,10 @@ impl TestLog {
     ) -> Result<(Audit, Writer), OpenError> {
         let start = Start {
             config: &self.config,
-            sealed,
+            known: Known {
+                sealed,
+                node: self.node.clone(),
+            },
             regions: &Regions::one("aws", "us-east-1"),
             clock: self.clock.clone(),
             entropy: &Entropy::os(),

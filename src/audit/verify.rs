@@ -16,9 +16,11 @@ use std::path::Path;
 
 mod anchor;
 mod finding;
+mod nodes;
 
 pub use anchor::{ANCHOR_BYTES_MAX, anchor, anchor_key, read_anchor};
 pub use finding::{Fault, Finding, Report};
+pub use nodes::{NodeReport, verify_node};
 
 /// Reads all log files of `folder`, and checks them against the chain under `key` and against the
 /// head that the store has sealed.

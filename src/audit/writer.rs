@@ -68,6 +68,8 @@ pub(super) struct Writer {
     /// The sealed head for the first header of a log that begins because an earlier one's files are
     /// missing.
     pub(super) after: Option<AuditHead>,
+    /// The name of this node, for the headers.
+    pub(super) node: Option<String>,
     /// The next file's path, once a try may have made the file, so that a failed try leaves no
     /// second file.
     pub(super) next: Option<PathBuf>,
@@ -327,7 +329,8 @@ impl Writer {
         let mut chain = self.chain;
         let created = now.unix_seconds();
         self.lines.clear();
-        Header::append(&mut self.lines, &chain, created, self.after.as_ref());
+        let (after, node) = (self.after.as_ref(), self.node.as_deref());
+        Header::append(&mut self.lines, &chain, created, after, node);
         chain.close(&self.key, &mut self.lines, 0, chain.position, 0);
         let disk = &mut self.disk;
         let created_file = disk.create(&path);

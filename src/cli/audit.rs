@@ -19,16 +19,20 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+mod nodes;
+
 /// Permission bits of an anchor's file: only its owner decides where verification begins.
 const ANCHOR_MODE: u32 = 0o600;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
     /// Hold every line to the chain and to the head that the store has sealed: status 0 if the log
-    /// is whole, 1 if not
+    /// is whole, 1 if not; with FOLDERs, each of these logs
     #[command(after_help = "\
 Files that were moved away must be back in the folder, or --from names an anchor that a run before the move has written. While a daemon runs, its
 log is held to the head that the daemon has now; lines behind it that are being written do not count as a fault.
+FOLDERs are the logs of a fleet's nodes, or copies of them: each says which node's it is, and is held to the head that the store has sealed for
+that node. A copy must reach up to that: seal and copy are at most a minute apart. Nodes whose log was not named are listed.
 
 Examples:
   keymill audit verify --dir keymill-dev --json
@@ -58,6 +62,9 @@ struct LogArguments {
 
 #[derive(Args)]
 pub(super) struct Verify {
+    /// The folder of a node's log, in the place of that of the configuration
+    #[arg(value_name = "FOLDER", conflicts_with_all = ["from", "anchor"])]
+    folders: Vec<PathBuf>,
     #[command(flatten)]
     log: LogArguments,
     /// Begin where the anchor in this file says that a run before has ended
@@ -86,6 +93,9 @@ pub(super) fn run(command: Command, environment: &Environment) -> Result<Status,
 
 fn verify(arguments: &Verify, environment: &Environment) -> Result<Status, Failure> {
     let log = Log::of(&arguments.log.store, environment)?;
+    if !arguments.folders.is_empty() {
+        return nodes::verify(&log, &arguments.folders, arguments.log.json);
+    }
     let from = arguments.from.as_deref().map(|path| log.anchor(path));
     let report = log.verify(from.transpose()?.as_ref())?;
     if let (Some(path), Some(head), true) = (&arguments.anchor, report.head, report.is_sound()) {
@@ -198,34 +208,40 @@ fn head_json(head: &AuditHead) -> Value {
     json!({ "log": head["Log"], "group": head["Group"], "mac": head["Mac"] })
 }
 
-fn print_report(report: &Report, json: bool) -> Result<Status, Failure> {
+/// What was found, under the names of the command line's own output.
+fn report_json(report: &Report) -> Value {
     let findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
-    let whole = findings.is_empty();
-    let (files, groups, records) = (report.files, report.groups, report.records);
-    let answer = json!({
-        "whole": whole,
-        "files": files,
-        "groups": groups,
-        "records": records,
+    json!({
+        "whole": report.is_sound(),
+        "files": report.files,
+        "groups": report.groups,
+        "records": report.records,
         "head": report.head.as_ref().map_or(Value::Null, head_json),
         "finding_count": findings.len(),
         "findings": findings,
-    });
-    let summary = format!(
+    })
+}
+
+fn summary(report: &Report) -> String {
+    format!(
         "{} in {} of {}",
-        Counted(records, "record"),
-        Counted(groups, "group"),
-        Counted(files, "file")
-    );
-    if whole {
+        Counted(report.records, "record"),
+        Counted(report.groups, "group"),
+        Counted(report.files, "file")
+    )
+}
+
+fn print_report(report: &Report, json: bool) -> Result<Status, Failure> {
+    let (answer, summary) = (report_json(report), summary(report));
+    if report.is_sound() {
         print(&answer, &format!("whole: {summary}"), json)?;
         return Ok(Status::Done);
     }
     if json {
         print(&answer, "", true)?;
     } else {
-        let mut lines = findings.iter().map(|line| output::shown(line));
-        lines.try_for_each(|line| output::result(&line))?;
+        let mut lines = report.findings.iter().map(ToString::to_string);
+        lines.try_for_each(|line| output::result(&output::shown(&line)))?;
         output::result(&format!("not whole: {summary}"))?;
     }
     Ok(Status::Failed)

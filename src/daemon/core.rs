@@ -147,11 +147,20 @@ impl Core {
         let audit = {
             let (config, clock) = (config.audit.clone(), clock.clone());
             let (entropy, metrics) = (Arc::clone(&entropy), Arc::clone(&metrics));
-            let sealed = keystore.snapshot().audit_head(keystore.node());
+            let known = audit::Known {
+                sealed: keystore.snapshot().audit_head(keystore.node()),
+                node: keystore.name_in_logs().map(str::to_owned),
+            };
             let regions = keystore.regions().clone();
             let open = move || {
                 Audit::open(
-                    &config, audit_key, sealed, &regions, clock, &entropy, &metrics,
+                    &config,
+                    audit_key,
+                    Some(known),
+                    &regions,
+                    clock,
+                    &entropy,
+                    &metrics,
                 )
             };
             Arc::new(blocking(open).await?)

@@ -27,10 +27,10 @@ use crate::keystore::seen::SeenFile;
 use crate::keystore::store::{Contents, Store, Watch};
 use crate::keystore::writer::{CaughtUp, Pending, SideFiles, Writer};
 use crate::keystore::{
-    Change, Halt, Keystore, KeystoreError, RootKey, Snapshot, StoreLock, node, related,
+    AuditHead, Change, Halt, Keystore, KeystoreError, RootKey, Snapshot, StoreLock, node, related,
 };
 use crate::metrics::Metrics;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -134,10 +134,34 @@ impl SharedStore {
     /// # Errors
     /// [`KeystoreError`].
     pub async fn check(&self, root: &RootKey, regions: &Regions) -> Result<(), KeystoreError> {
+        self.look(root, regions).await.map(drop)
+    }
+
+    /// The heads of the nodes' audit logs, by the names of the nodes, in a keystore that is verified
+    /// as [`Self::open`] does. Nodes may have it open.
+    ///
+    /// # Errors
+    /// [`KeystoreError`].
+    pub async fn audit_heads(
+        &self,
+        root: &RootKey,
+        regions: &Regions,
+    ) -> Result<BTreeMap<String, AuditHead>, KeystoreError> {
+        let heads = self
+            .look(root, regions)
+            .await?
+            .verified
+            .snapshot
+            .audit_heads;
+        let heads = heads.into_iter();
+        Ok(heads.map(|(node, (head, _))| (node, head)).collect())
+    }
+
+    async fn look(&self, root: &RootKey, regions: &Regions) -> Result<Loaded, KeystoreError> {
         let mut store = PostgresStore::new(self.access.clone());
         store.check_server().await?;
         let contents = store.reopen().await?;
-        self.verified(contents, root, regions).map(drop)
+        self.verified(contents, root, regions)
     }
 
     fn verified(

@@ -127,12 +127,21 @@ def moves(database, folder: Path, tally: Tally) -> int:
         for machine in machines:
             assert plaintext(caller.on(machine, "https", authority.bundle), blob) == known
         since = caller.on(second, "https", authority.bundle).generate_data_key_without_plaintext(KeyId=made, KeySpec="AES_256")["CiphertextBlob"]
+        [raising] = blocks("Upgrading node by node")
+        assert "is of format 3 already" in first.do(raising)
         # Its audit log is one, from before the copy on.
         first.stop()
         for machine in (first, second):
             config = str(machine.root / "etc/keymill/keymill.toml")
             verified = json.loads(machine.keymill("audit", "verify", "--config", config, "--json"))
             assert verified["whole"] is True, verified
+        logs = {f"logs/{machine.root.name}": str(machine.root / "var/lib/keymill/audit") for machine in machines}
+        [verifying] = blocks("The audit logs")
+        said = first.do([re.sub(r"logs/\w", lambda name: logs[name[0]], line) for line in verifying])
+        names = [(machine.root / "var/lib/keymill/keystore.node").read_text().strip() for machine in machines]
+        assert all(f"whole: {folder} of node {name}, " in said for folder, name in zip(logs.values(), names)), said
+        [header] = [file.read_text().splitlines()[0] for file in Path(logs["logs/b"]).glob("*.jsonl")]
+        assert json.loads(header)["keymillLog"]["node"] == names[1], header
         log = "".join(file.read_text() for file in (first.root / "var/lib/keymill/audit").glob("*.jsonl"))
         assert log.count('"keymillLog"') == 1 and "GenerateDataKeyWithoutPlaintext" in log, "one log, from the first start on"
 
@@ -158,7 +167,7 @@ def moves(database, folder: Path, tally: Tally) -> int:
     finally:
         for machine in machines:
             machine.kill()
-    return len(there) + len(back)
+    return len(there) + len(back) + len(raising) + len(verifying)
 
 
 def kills(database, folder: Path, tally: Tally) -> int:

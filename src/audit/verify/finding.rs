@@ -139,6 +139,14 @@ pub enum Fault {
         /// The group that must be there.
         sealed: u64,
     },
+    /// A folder of a node without a log.
+    #[error("missing: there is no log file")]
+    NoLog,
+    /// The log of a node that the store does not know.
+    #[error(
+        "unknown: the store has sealed no head of this log, so it is of another store, or of a node that the store has forgotten"
+    )]
+    Unsealed,
     /// Records are missing, because of a power cut or because the journal was removed or changed.
     #[error(
         "lost: {bytes} bytes of records were in the journal before line {line} and did not get here (a power cut, or the journal was changed)"
