@@ -15,6 +15,7 @@ use keymill::key::arn::AccountId;
 use keymill::key::material::BackingKey;
 use keymill::key::regions::{RegionalId, Regions};
 use keymill::key::{KeyId, KmsKey};
+use keymill::keystore::freshness::Look;
 use keymill::keystore::last_use::{LastUse, UsesShard};
 use keymill::keystore::postgres::{Access, PostgresWatch};
 use keymill::keystore::store::Watch;
@@ -164,6 +165,7 @@ impl<'a> Bench<'a> {
             direct: None,
             look_every: Duration::from_millis(1),
             age_max: Duration::from_secs(600),
+            confirmed_by: Look::Read,
             path: self.folder.path().join(node).with_extension("db"),
         }
     }
@@ -229,7 +231,7 @@ impl<'a> Bench<'a> {
                 let mut made = Vec::new();
                 for _ in 0..WATCHERS {
                     let works = metrics::Gauge::noop();
-                    let mut watch = PostgresWatch::new(access.clone(), None, works);
+                    let mut watch = PostgresWatch::new(access.clone(), None, String::new(), works);
                     watch.head().await.unwrap();
                     made.push(watch);
                 }

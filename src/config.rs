@@ -15,6 +15,7 @@ use crate::file::open;
 use crate::key::arn::AccountId;
 use crate::key::regions::Regions;
 use crate::keystore::SharedStore;
+use crate::keystore::freshness::Look;
 use crate::keystore::postgres::{Access, DatabaseUrl};
 use crate::web_identity::issuer;
 use crate::xks::{external_key, key_store};
@@ -108,6 +109,8 @@ pub struct Store {
     pub poll_ms: u64,
     /// How old what a node serves may become.
     pub max_staleness_ms: u64,
+    /// What confirms it.
+    pub freshness: Look,
 }
 
 impl Store {
@@ -140,6 +143,7 @@ impl Store {
             direct: access(&self.notify_url),
             look_every: Duration::from_millis(self.poll_ms),
             age_max: Duration::from_millis(self.max_staleness_ms),
+            confirmed_by: self.freshness,
             path: self.path.clone(),
         })
     }
@@ -222,6 +226,7 @@ impl Default for Config {
                 ca_file: PathBuf::new(),
                 poll_ms: 1000,
                 max_staleness_ms: 10_000,
+                freshness: Look::Read,
             },
             listen: Listen {
                 tcp: ([127, 0, 0, 1], 5645).into(),

@@ -40,7 +40,7 @@ const KEYS_PER_SECOND: Allowed = Integer(0, 100_000_000, "keys a second");
 
 /// Every key with a fixed name. Others are those of [`NAMED`] tables and the entries of maps
 /// ([`entry`]).
-pub const KEYS: [(&str, Allowed); 50] = [
+pub const KEYS: [(&str, Allowed); 51] = [
     ("region", Text(region)),
     ("regions", Texts(served_regions)),
     ("partition", Text(partition)),
@@ -109,6 +109,7 @@ pub const KEYS: [(&str, Allowed); 50] = [
     ("pool.pairs_per_spec", Integer(0, 4096, "pairs")),
     ("signatures.skew_seconds", Integer(1, 900, "seconds")),
     ("audit.path", Text(path)),
+    ("store.freshness", OneOf(&["read", "write"])),
     ("audit.durability", OneOf(&["process", "disk"])),
     ("audit.file_bytes_max", Integer(1 << 20, 1 << 40, "bytes")),
     ("audit.file_seconds_max", Integer(60, 31_622_400, "seconds")),

@@ -5,6 +5,7 @@ use crate::config::sockets::{FURTHER_SOCKETS, OWN_SOCKET};
 use crate::config::{Config, Environment, credentials};
 use crate::key::arn::{AccountId, Arn};
 use crate::key::regions::{Region, Regions};
+use crate::keystore::freshness::Look;
 use crate::policy::Principal;
 use crate::policy::principal::PrincipalKind;
 use crate::transport::tls::ClientCertificate;
@@ -146,6 +147,7 @@ impl Config {
                     !store.password_file.as_os_str().is_empty(),
                 ),
                 ("store.ca_file", !store.ca_file.as_os_str().is_empty()),
+                ("store.freshness", store.freshness == Look::Write),
             ] {
                 if is_set {
                     layers.refuse(key, "needs store.url");

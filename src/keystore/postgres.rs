@@ -23,6 +23,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+mod alive;
 mod filling;
 mod ordered;
 mod schema;
@@ -30,6 +31,7 @@ mod session;
 mod url;
 mod watch;
 
+pub use alive::Alive;
 pub use filling::Filling;
 pub use ordered::{OrderedRow, OrderedRows};
 pub use session::Access;
@@ -157,14 +159,7 @@ impl PostgresStore {
     pub(super) async fn head(&mut self) -> Result<Option<Record>, KeystoreError> {
         let session = self.session().await?;
         let rows = session.rows(LOOK_TIME_MAX, HEAD, &[]).await;
-        let found = rows.and_then(|rows| match rows.first() {
-            None => Ok(None),
-            Some(row) => {
-                check_primary(row, 2)?;
-                Ok(Some(head(revision(row, 0)?, column(row, 1)?)))
-            }
-        });
-        self.read(found)
+        self.read(rows.and_then(|rows| rows.first().map(head_of).transpose()))
     }
 
     /// Refuses a server that follows another one, or would lose what it has answered.
@@ -354,6 +349,12 @@ impl Found {
             body: column(row, 3)?,
         }))
     }
+}
+
+/// A row that begins as [`HEAD`] does.
+fn head_of(row: &Row) -> Result<Record, Failure> {
+    check_primary(row, 2)?;
+    Ok(head(revision(row, 0)?, column(row, 1)?))
 }
 
 fn head(revision: u64, body: Vec<u8>) -> Record {

@@ -18,9 +18,9 @@ use crate::clock::Clock;
 use crate::crypto::entropy::Entropy;
 use crate::key::KeyId;
 use crate::key::regions::Regions;
-use crate::keystore::freshness::Freshness;
+use crate::keystore::freshness::{Freshness, Look};
 use crate::keystore::loaded::Loaded;
-use crate::keystore::postgres::{Access, PostgresStore, PostgresWatch};
+use crate::keystore::postgres::{Access, Alive, PostgresStore, PostgresWatch};
 use crate::keystore::reading::Place;
 use crate::keystore::record::{Head, Record, Sealer};
 use crate::keystore::seen::SeenFile;
@@ -62,6 +62,8 @@ pub struct SharedStore {
     pub look_every: Duration,
     /// How old what is served may become.
     pub age_max: Duration,
+    /// What confirms it.
+    pub confirmed_by: Look,
     /// Where this host keeps what belongs to the store, under other endings: the lock, and what it
     /// has seen of the store.
     pub path: PathBuf,
@@ -101,7 +103,11 @@ impl SharedStore {
         let lock = StoreLock::acquire(&self.path)?;
         let mut store = PostgresStore::new(self.access.clone());
         store.check_server().await?;
-        let freshness = Freshness::new(Clock::system(), self.age_max);
+        let node = node::name(&self.path, &entropy)?;
+        let freshness = Freshness::new(Clock::system(), self.age_max, self.confirmed_by);
+        if self.confirmed_by == Look::Write {
+            Alive::new(node.clone()).begin(&mut store).await?;
+        }
         let contents = store.reopen().await?;
         let loaded = self.verified(contents, root, &regions)?;
         let (head, format) = (loaded.row.clone(), loaded.format);
@@ -111,7 +117,6 @@ impl SharedStore {
             seen: Some(seen),
             lock: Some(lock),
         };
-        let node = node::name(&self.path, &entropy)?;
         let name = store.name();
         let store = Box::new(store);
         let keystore = Keystore::assemble(
@@ -137,8 +142,8 @@ impl SharedStore {
         self.look(root, regions).await.map(drop)
     }
 
-    /// The heads of the nodes' audit logs, by the names of the nodes, in a keystore that is verified
-    /// as [`Self::open`] does. Nodes may have it open.
+    /// The heads of the nodes' audit logs, by the names of the nodes, in a keystore that is
+    /// verified as [`Self::open`] does. Nodes may have it open.
     ///
     /// # Errors
     /// [`KeystoreError`].
@@ -181,7 +186,8 @@ impl SharedStore {
     #[must_use]
     pub fn follower(&self, keystore: Arc<Keystore>) -> Follower {
         let works = keystore.metrics.keystore_hints.clone();
-        let watch = PostgresWatch::new(self.access.clone(), self.direct.clone(), works);
+        let node = keystore.node().to_owned();
+        let watch = PostgresWatch::new(self.access.clone(), self.direct.clone(), node, works);
         Follower {
             keystore,
             watch: Box::new(watch),
@@ -316,7 +322,7 @@ impl Keystore {
         });
         // Only now: what the store has is in force.
         if let (Some(begun), Some(freshness)) = (begun, self.halt.freshness()) {
-            freshness.confirm(begun);
+            freshness.confirm(begun, Look::Read);
         }
         Ok(moved)
     }
@@ -403,17 +409,19 @@ impl Follower {
         let Some(freshness) = keystore.halt.freshness() else {
             return;
         };
-        let begun = freshness.begin();
-        let looked = match self.watch.head().await {
-            Ok(head) if keystore.head.load().as_deref() == Some(&head) => {
-                freshness.confirm(begun);
-                Ok(())
-            }
+        let (begun, look) = (freshness.begin(), freshness.next_look());
+        let head = match look {
+            Look::Read => self.watch.head().await,
+            Look::Write => self.watch.head_behind_write().await,
+        };
+        let looked = match head {
+            Ok(head) if keystore.head.load().as_deref() == Some(&head) => Ok(()),
             Ok(_moved) => keystore.take_over().await,
             Err(error) => Err(error),
         };
         let metrics = &keystore.metrics;
         match looked {
+            Ok(()) if !freshness.confirm(begun, look) => {}
             Ok(()) => {
                 let now = keystore.clock.now().unix_seconds();
                 metrics.keystore_confirmed.set(now as f64);

@@ -98,6 +98,8 @@ pub trait Shared: Send {
 pub trait Watch: Send {
     /// The head as it is now.
     fn head(&mut self) -> StoreFuture<'_, Record>;
+    /// The head as it is behind a write of this node, which is durable when this is answered.
+    fn head_behind_write(&mut self) -> StoreFuture<'_, Record>;
     /// Ends when the store may have changed. It may never end: it is a hint, and nothing relies on
     /// it.
     fn hint(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;

@@ -300,7 +300,7 @@ mod tests {
     use crate::crypto::entropy::Entropy;
     use crate::crypto::secret::Secret;
     use crate::key::regions::Regions;
-    use crate::keystore::freshness::Freshness;
+    use crate::keystore::freshness::{Freshness, Look};
     use crate::pool::{self, CloneWord};
     use http_body_util::BodyExt;
 
@@ -458,7 +458,7 @@ mod tests {
     async fn a_stale_store_is_seen_at_once() {
         let clock = Clock::manual(Timestamp(0));
         let limit = Duration::from_secs(10);
-        let fresh = Freshness::new(clock.clone(), limit);
+        let fresh = Freshness::new(clock.clone(), limit, Look::Read);
         let (_folder, state) = state_of(Halt::of_shared(metrics::Gauge::noop(), fresh));
         state.admin.ready.store(true, Ordering::SeqCst);
         for (passed, value, status) in [(limit, 0, 200), (Duration::from_micros(1), 1, 503)] {

@@ -3,7 +3,8 @@
 //! `keymill.head` has one row: the revision and the sealed head. `keymill.record` has a row for
 //! each record, by kind and id, with the revision and the transaction of its last change. A record
 //! that was removed stays as a row without content, so that other nodes learn of it; see
-//! `REMEMBERED_REVISIONS`. Every name is qualified, and nothing of a session is relied on.
+//! `REMEMBERED_REVISIONS`. `keymill.alive` has a row for each node whose looks are writes. Every
+//! name is qualified, and nothing of a session is relied on.
 //!
 //! Nothing is made where all of it is there, so that the daily role needs no right to make tables.
 
@@ -33,8 +34,20 @@ const MAKE: &str = "BEGIN; \
         revision bigint NOT NULL, \
         request uuid NOT NULL, \
         sealed bytea); \
+    CREATE TABLE IF NOT EXISTS keymill.alive (\
+        node text PRIMARY KEY, \
+        at timestamptz NOT NULL); \
     CREATE INDEX IF NOT EXISTS record_revision ON keymill.record (revision); \
     COMMIT";
+
+/// Stores of earlier builds do not have it, and need it only where looks are writes.
+const HAS_ALIVE: &str = "SELECT to_regclass('keymill.alive') IS NOT NULL";
+
+/// Whether the table of nodes is there.
+pub(super) async fn has_alive(session: &Session, limit: Duration) -> Result<bool, Failure> {
+    let rows = session.rows(limit, HAS_ALIVE, &[]).await?;
+    Ok(rows.first().is_some_and(|row| row.get(0)))
+}
 
 /// Whether the tables are there.
 pub(super) async fn is_there(session: &Session, limit: Duration) -> Result<bool, Failure> {

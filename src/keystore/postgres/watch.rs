@@ -6,7 +6,7 @@
 
 use crate::keystore::KeystoreError;
 use crate::keystore::postgres::session::{Access, Failure, Parameter, Session};
-use crate::keystore::postgres::{CHANNEL, LOOK_TIME_MAX, PostgresStore};
+use crate::keystore::postgres::{Alive, CHANNEL, LOOK_TIME_MAX, PostgresStore};
 use crate::keystore::record::Record;
 use crate::keystore::store::{StoreFuture, Watch};
 use metrics::Gauge;
@@ -28,6 +28,7 @@ const LISTEN: &str = "LISTEN keymill";
 /// The head of a database, and hints of its changes.
 pub struct PostgresWatch {
     store: PostgresStore,
+    alive: Alive,
     hints: Arc<Notify>,
     /// Listens. Dropped with it.
     _listener: JoinSet<()>,
@@ -35,9 +36,9 @@ pub struct PostgresWatch {
 
 impl PostgresWatch {
     /// Looks through `access`, and listens through `direct`, which must lead to the database and
-    /// not to a pooler. `works` is 1 while notifications arrive.
+    /// not to a pooler. Writes are those of `node`. `works` is 1 while notifications arrive.
     #[must_use]
-    pub fn new(access: Access, direct: Option<Access>, works: Gauge) -> Self {
+    pub fn new(access: Access, direct: Option<Access>, node: String, works: Gauge) -> Self {
         works.set(0);
         let hints = Arc::new(Notify::new());
         let mut tasks = JoinSet::new();
@@ -46,6 +47,7 @@ impl PostgresWatch {
         }
         Self {
             store: PostgresStore::new(access),
+            alive: Alive::new(node),
             hints,
             _listener: tasks,
         }
@@ -61,6 +63,10 @@ impl PostgresWatch {
 impl Watch for PostgresWatch {
     fn head(&mut self) -> StoreFuture<'_, Record> {
         Box::pin(self.look())
+    }
+
+    fn head_behind_write(&mut self) -> StoreFuture<'_, Record> {
+        Box::pin(self.alive.head(&mut self.store))
     }
 
     fn hint(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {

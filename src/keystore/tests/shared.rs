@@ -10,6 +10,7 @@ use server::PASSWORD;
 pub(crate) use server::Server;
 use std::time::Duration;
 
+mod confirmed;
 mod copies;
 mod histories;
 mod node;
@@ -35,6 +36,7 @@ async fn store_1_the_shared_store_conforms() {
     a_commit_is_durable_whatever_the_database_is_set_to(&server).await;
     the_way_to_the_database_is_guarded(&server).await;
     reading::the_whole_of_it_is_read_and_checked(&server).await;
+    confirmed::a_primary_that_was_deposed_confirms_no_write(&server).await;
     raising::two_builds_share_a_store_until_its_format_is_raised(&server).await;
     raising::a_node_that_starts_again_knows_the_head_that_it_has_seen(&server).await;
     copies::a_store_goes_into_a_database_and_back(&server).await;

@@ -36,6 +36,8 @@ fn what_belongs_to_a_database_needs_one_and_several_looks_may_fail() {
         ("store.notify_url = 'postgres://k@h/d'", "needs store.url"),
         ("store.url = 'postgres://k:pw@h/d'", "store.password_file"),
         ("store.url = 'keystore.db'", "allowed: postgres://"),
+        ("store.freshness = 'write'", "needs store.url"),
+        ("store.freshness = 'commit'", "read"),
         ("store.poll_ms = 4000", "must be at least three times"),
         (
             "store.max_staleness_ms = 2000",

@@ -2,6 +2,7 @@
 
 use super::server::Server;
 use crate::crypto::entropy::Entropy;
+use crate::keystore::freshness::Look;
 use crate::keystore::postgres::Access;
 use crate::keystore::tests::conformance::{Attack, Place, PutBack};
 use crate::keystore::tests::{parts, regions};
@@ -47,6 +48,7 @@ impl<'a> Node<'a> {
             direct: Some(self.access.clone()),
             look_every: Duration::from_millis(50),
             age_max: Duration::from_secs(10),
+            confirmed_by: Look::Read,
             path: self.folder.path().join("keystore.db"),
         }
     }
