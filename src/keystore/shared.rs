@@ -11,8 +11,8 @@
 //! one node has answered is in force on every other node after one look. A node whose looks are not
 //! answered for too long hands nothing out (see [`freshness`](super::freshness)).
 //!
-//! What this does not notice: a database that goes on answering, and is not the one that takes the
-//! changes of the other nodes.
+//! A database that goes on answering, and is not the one that takes the changes of the other nodes,
+//! is noticed where it has to commit a look, and by that alone.
 
 use crate::clock::Clock;
 use crate::crypto::entropy::Entropy;

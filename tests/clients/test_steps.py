@@ -46,6 +46,7 @@ backup-drill     backup_drill.py
 fleet            fleet.py
 fleet-hosts      fleet_hosts.py
 fleet-moves      fleet_moves.py
+fleet-deposed    fleet_deposed.py
 fleet-jobs       fleet_jobs.py
 fleet-key-stores fleet_key_stores.py
 fleet-nonces     fleet_nonces.py 1000000

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn audit_2_each_log_is_held_to_the_head_of_its_node() {
+    fn audit_1_each_log_is_held_to_the_head_of_its_node() {
         let (a, b) = ("a".repeat(32), "b".repeat(32));
         let (first, first_head) = written(Some(&a));
         // Of a store before format 3.
