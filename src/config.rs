@@ -160,8 +160,10 @@ pub struct Listen {
     /// Its permission bits.
     #[serde(serialize_with = "as_text", deserialize_with = "from_text")]
     pub socket_mode: SocketMode,
-    /// Metrics and health, on a loopback address.
+    /// Metrics and health, on a loopback address; or on any, where that is said.
     pub admin: SocketAddr,
+    /// Whether `admin` may be an address that is not loopback.
+    pub admin_beyond_loopback: bool,
 }
 
 /// The log, on standard error.
@@ -233,6 +235,7 @@ impl Default for Config {
                 socket: "keymill.sock".into(),
                 socket_mode: SocketMode::DEFAULT,
                 admin: ([127, 0, 0, 1], 5646).into(),
+                admin_beyond_loopback: false,
             },
             peers: SocketPeers::default(),
             sockets: BTreeMap::new(),

@@ -40,7 +40,7 @@ const KEYS_PER_SECOND: Allowed = Integer(0, 100_000_000, "keys a second");
 
 /// Every key with a fixed name. Others are those of [`NAMED`] tables and the entries of maps
 /// ([`entry`]).
-pub const KEYS: [(&str, Allowed); 51] = [
+pub const KEYS: [(&str, Allowed); 52] = [
     ("region", Text(region)),
     ("regions", Texts(served_regions)),
     ("partition", Text(partition)),
@@ -59,7 +59,8 @@ pub const KEYS: [(&str, Allowed); 51] = [
     ("listen.tcp", Text(address)),
     ("listen.socket", Text(path)),
     ("listen.socket_mode", Text(socket_mode)),
-    ("listen.admin", Text(loopback)),
+    ("listen.admin", Text(admin_address)),
+    ("listen.admin_beyond_loopback", Boolean),
     ("attestation.roots", Texts(paths)),
     ("tls.certificate", Text(optional_path)),
     ("tls.key", Text(optional_path)),
@@ -449,15 +450,10 @@ fn address(text: &str) -> Result<(), &'static str> {
     )
 }
 
-fn loopback(text: &str) -> Result<(), &'static str> {
-    match text.parse::<SocketAddr>() {
-        Ok(address) if address.ip().is_loopback() => Ok(()),
-        Ok(_) => Err(
-            "refused, because there is neither TLS nor authentication here; \
-             allowed: a loopback address with its port, such as 127.0.0.1:5646 or [::1]:5646",
-        ),
-        Err(_) => {
-            Err("allowed: a loopback address with its port, such as 127.0.0.1:5646 or [::1]:5646")
-        }
-    }
+/// Whether it may be other than loopback, another setting says.
+fn admin_address(text: &str) -> Result<(), &'static str> {
+    parses_as::<SocketAddr>(
+        text,
+        "allowed: a loopback address with its port, such as 127.0.0.1:5646 or [::1]:5646",
+    )
 }

@@ -257,7 +257,7 @@ fn what_is_not_allowed_is_refused_with_its_place_and_what_is() {
         ),
         (
             "listen.udp = ''",
-            "listen.udp is not a setting; those of [listen] are tcp, socket, socket_mode, admin",
+            "listen.udp is not a setting; those of [listen] are tcp, socket, socket_mode, admin, admin_beyond_loopback",
         ),
         (
             "[audits]",

@@ -193,6 +193,14 @@ impl Config {
                  allowed: a loopback address, such as 127.0.0.1:5645 or [::1]:5645, or tls.certificate and tls.key",
             );
         }
+        if !self.listen.admin.ip().is_loopback() && !self.listen.admin_beyond_loopback {
+            layers.refuse(
+                "listen.admin",
+                "refused, because there is neither TLS nor authentication here; \
+                 allowed: a loopback address with its port, such as 127.0.0.1:5646 or [::1]:5646, or any with \
+                 listen.admin_beyond_loopback, which shows other hosts /metrics, /live and /ready alone",
+            );
+        }
     }
 
     fn check_tls(&self, layers: &mut Layers) {

@@ -71,6 +71,9 @@ fn addresses_that_are_not_loopback_need_tls() {
             assert!(mistakes[0].contains(reason), "{}", mistakes[0]);
         }
         assert!(read(&format!("{plain}\n{tls}")).is_ok(), "{address}");
+        let admin = format!("listen.admin = '{address}'\nlisten.admin_beyond_loopback = ");
+        assert!(read(&format!("{admin}true")).is_ok(), "{address}");
+        assert_eq!(mistakes(&format!("{admin}false")).len(), 1, "{address}");
     }
     for address in ["127.0.0.1:0", "127.9.9.9:5645", "[::1]:5645"] {
         let plain = format!("listen.tcp = '{address}'");
