@@ -159,6 +159,7 @@ set_up() {
     must programs install_programs
     must python-clients install_python_clients
     must custodian-client install_apart custodian
+    must chart-client install_apart chart
     must javascript-client install_javascript_client
 }
 

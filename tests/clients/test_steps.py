@@ -48,6 +48,7 @@ fleet-hosts      fleet_hosts.py
 fleet-moves      fleet_moves.py
 fleet-deposed    fleet_deposed.py
 fleet-jobs       fleet_jobs.py
+chart            chart.py
 fleet-key-stores fleet_key_stores.py
 fleet-nonces     fleet_nonces.py 1000000
 bind             bind.py
