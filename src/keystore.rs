@@ -306,6 +306,16 @@ impl Keystore {
         is_known.then_some(&*self.node)
     }
 
+    /// The format of the store: of an embedded one the newest, of a shared one that of the head in
+    /// force, which its operator raises.
+    #[must_use]
+    pub fn format(&self) -> u8 {
+        let head = self.head.load();
+        let head = head.as_deref().map(|row| self.sealer.open_own_head(row));
+        // A head that is in force has been opened before.
+        head.and_then(Result::ok).map_or(FORMAT, |head| head.format)
+    }
+
     /// The current view. It never locks.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {

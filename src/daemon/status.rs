@@ -81,6 +81,7 @@ impl Sources {
         json!({
             "name": self.store,
             "kind": if self.is_shared { "postgresql" } else { "sqlite" },
+            "format": keystore.format(),
             "revision": snapshot.revision,
             "takes_changes": reason.is_none(),
             "reason": reason.map(|reason| reason.to_string()),

@@ -129,6 +129,7 @@ def moves(database, folder: Path, tally: Tally) -> int:
         since = caller.on(second, "https", authority.bundle).generate_data_key_without_plaintext(KeyId=made, KeySpec="AES_256")["CiphertextBlob"]
         [raising] = blocks("Upgrading node by node")
         assert "is of format 3 already" in first.do(raising)
+        assert json.loads(first.operator("status", "--json"))["store"]["format"] == 3
         # Its audit log is one, from before the copy on.
         first.stop()
         for machine in (first, second):

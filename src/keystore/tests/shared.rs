@@ -38,6 +38,7 @@ async fn store_1_the_shared_store_conforms() {
     reading::the_whole_of_it_is_read_and_checked(&server).await;
     confirmed::a_primary_that_was_deposed_confirms_no_write(&server).await;
     raising::two_builds_share_a_store_until_its_format_is_raised(&server).await;
+    raising::a_format_is_raised_while_nodes_change_the_store(&server).await;
     raising::a_node_that_starts_again_knows_the_head_that_it_has_seen(&server).await;
     copies::a_store_goes_into_a_database_and_back(&server).await;
     copies::a_copy_that_is_broken_off_is_no_store_and_is_gone_on_with(&server).await;

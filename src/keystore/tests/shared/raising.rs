@@ -52,6 +52,7 @@ pub(super) async fn two_builds_share_a_store_until_its_format_is_raised(server: 
     follows(&two, &second.store(), |now| now.keys.len() == 1).await;
     apply(&two, put()).await.unwrap();
     assert_eq!(head(&first).await.2.format, 2);
+    assert_eq!((one.format(), two.format()), (2, 2));
     for node in [&first, &second] {
         let line = memory(node);
         assert!(line.ends_with(" format 2\n"), "{line}");
@@ -78,6 +79,7 @@ pub(super) async fn two_builds_share_a_store_until_its_format_is_raised(server: 
     assert_eq!(head(&first).await.2.format, 3);
     let line = memory(&second);
     assert!(line.contains(" format 3 head "), "{line}");
+    assert_eq!((one.format(), two.format()), (3, 3));
     // Nor does a node that has seen it go back with the database, whatever the revision is.
     let (row, sealer, now) = head(&first).await;
     let older = Head {
@@ -146,4 +148,32 @@ pub(super) async fn a_node_that_starts_again_knows_the_head_that_it_has_seen(ser
             node.open().await.unwrap().close().await.unwrap();
         }
     }
+}
+
+/// Neither a change nor the new format is lost.
+pub(super) async fn a_format_is_raised_while_nodes_change_the_store(server: &Server) {
+    let node = Node::new(server).await;
+    begin_as_before(&node).await;
+    let (one, two) = (node.open().await.unwrap(), node.another());
+    let two = two.open().await.unwrap();
+    let changes = async |node: &Keystore| {
+        for _ in 0..30 {
+            apply(node, vec![Change::PutKey(draft(KeyState::Enabled))])
+                .await
+                .unwrap();
+        }
+    };
+    let store = node.store();
+    let raising = async {
+        // Amid the changes.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        store.raise(FORMAT, &node.root, &Entropy::os()).await
+    };
+    let (raised, (), ()) = tokio::join!(raising, changes(&one), changes(&two));
+    let raised = raised.unwrap();
+    assert_eq!((raised.before, raised.format), (2, 3));
+    let (_, _, now) = head(&node).await;
+    assert_eq!((now.format, now.records), (3, 60));
+    let read = node.another().open().await.unwrap();
+    assert_eq!(read.snapshot().keys.len(), 60);
 }
