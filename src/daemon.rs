@@ -31,13 +31,15 @@ mod descriptors;
 mod listeners;
 mod reload;
 mod status;
+mod strangers;
 mod upkeep;
 
-pub use self::core::{Announce, Core, OpenError, Opening};
+pub use self::core::{Announce, Core, OpenError, Opening, check_absent};
+pub use descriptors::{TooFew, connections_each};
 pub use listeners::{ClaimError, ListenError, Listeners};
 pub use reload::Source;
+pub use strangers::Stranger;
 
-use descriptors::Descriptors;
 use reload::Reload;
 use upkeep::Upkeep;
 
@@ -96,9 +98,10 @@ impl Daemon {
     ) -> std::io::Result<Self> {
         core.metrics.memory_locked(memory_locked);
         let snapshot = core.keystore.snapshot();
-        warn_of_strangers(config, &snapshot);
+        Stranger::all(config, &snapshot)
+            .iter()
+            .for_each(Stranger::log);
         warn_of_issuers(&core.api.web_identities, &snapshot);
-        warn_of_key_stores(config, &snapshot);
         log_clone_sources(config, &core);
         let reload = Reload::new(source, &core, &listeners);
         let (shutdown, shutting_down) = watch::channel(false);
@@ -107,13 +110,7 @@ impl Daemon {
         let cores = Cores::start()?;
         let makers = Makers::start().map_err(std::io::Error::other)?;
         // Counted after everything that stays open was opened.
-        let connections_max = Descriptors::raised()
-            .connections(
-                1 + listeners.unix.len(),
-                admin::CONNECTIONS_MAX,
-                config.limits.connections_max,
-            )
-            .map_err(std::io::Error::other)?;
+        let connections_max = connections_each(config).map_err(std::io::Error::other)?;
         let told = Arc::new(Admin {
             metrics: Arc::clone(&core.metrics),
             pool: Arc::clone(&core.pool),
@@ -263,40 +260,6 @@ impl Daemon {
             Err(error) => {
                 tracing::error!(%error, "the store was not closed cleanly; acknowledged changes are durable")
             }
-        }
-    }
-}
-
-/// Logs limits for principals and keys that do not exist: most likely they are misspelt.
-fn warn_of_strangers(config: &Config, snapshot: &Snapshot) {
-    for arn in config.rates.principals.keys() {
-        // The sessions of a role are not in the store.
-        if !arn.contains(":assumed-role/") && !snapshot.principals.contains_key(arn.as_str()) {
-            tracing::warn!(
-                arn,
-                "rates.principals names a principal that does not exist"
-            );
-        }
-    }
-    for arn in config.rates.kms_keys.keys() {
-        let key = config.served_regions().key_of(arn);
-        let known = key.is_some_and(|key| snapshot.keys.contains_key(&key));
-        if !known {
-            tracing::warn!(arn, "rates.kms_keys names a key that does not exist");
-        }
-    }
-}
-
-/// Logs external key stores whose principal does not exist: AWS KMS cannot sign as it.
-fn warn_of_key_stores(config: &Config, snapshot: &Snapshot) {
-    for (name, store) in &config.xks {
-        if !snapshot.principals.contains_key(store.principal.as_str()) {
-            let arn = &store.principal;
-            tracing::warn!(
-                store = name,
-                arn,
-                "an external key store names a principal that does not exist"
-            );
         }
     }
 }

@@ -224,7 +224,7 @@ impl Keystore {
     }
 
     /// Verifies the store at `path` as [`Self::open`] does, without its lock and without opening
-    /// anything for writing.
+    /// anything for writing. Returns what is in it.
     ///
     /// # Errors
     /// [`KeystoreError`].
@@ -232,8 +232,9 @@ impl Keystore {
         path: &Path,
         root: &RootKey,
         regions: &Regions,
-    ) -> Result<(), KeystoreError> {
-        Self::verify(path, SqliteStore::read(path).await?, root, regions).map(|_| ())
+    ) -> Result<Snapshot, KeystoreError> {
+        let loaded = Self::verify(path, SqliteStore::read(path).await?, root, regions)?;
+        Ok(loaded.verified.snapshot)
     }
 
     fn verify(

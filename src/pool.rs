@@ -72,6 +72,15 @@ pub struct Config {
     pub pairs_per_spec: usize,
 }
 
+impl Config {
+    /// The bytes that `keys_max` keys take; 0 where there is no pool.
+    #[must_use]
+    pub fn bytes_max(&self) -> u64 {
+        let keys = if self.enabled { self.keys_max } else { 0 };
+        (keys as u64).saturating_mul(size_of::<PooledKey>() as u64)
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {

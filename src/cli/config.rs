@@ -4,10 +4,9 @@ use crate::attestation::Roots;
 use crate::cli::failure::{Failure, Status};
 use crate::cli::{Addresses, ConfigFile, output, trust};
 use crate::clock::Clock;
-use crate::config::sockets::SocketPlace;
 use crate::config::{Config, Environment, Loaded, Setting};
-use crate::daemon::OpenError;
-use crate::keystore::{Keystore, RootKey};
+use crate::daemon::{self, OpenError};
+use crate::keystore::{Keystore, RootKey, Snapshot};
 use crate::transport::tls::Tls;
 use crate::web_identity::WebIdentities;
 use crate::xks_proxy::Proxies;
@@ -15,6 +14,8 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+mod host;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -65,10 +66,11 @@ pub(super) fn run(command: Command, environment: &Environment) -> Result<Status,
             for warning in trust::configuration(&file.path)? {
                 output::notice(&format!("keymill: {warning}"));
             }
-            // Beyond the text: the store opens, the folders can be used, certificates, the
-            // files of issuers and proxies and the roots of attestation load.
+            // Beyond the text: the store opens or can be made, the folders can be used,
+            // certificates, the files of issuers and proxies and the roots of attestation load, and
+            // the host has what they need.
             let store = check_store(&loaded.config)?;
-            check_folders(&loaded.config)?;
+            host::check_folders(&loaded.config)?;
             if loaded.config.tls.is_on() {
                 let checked = Tls::check(&loaded.config.tls, &Clock::system());
                 checked.map_err(Failure::configuration)?;
@@ -78,6 +80,9 @@ pub(super) fn run(command: Command, environment: &Environment) -> Result<Status,
             Proxies::check(&loaded.config.xks_proxies, &Clock::system())
                 .map_err(Failure::configuration)?;
             Roots::read(&loaded.config.attestation).map_err(Failure::configuration)?;
+            for warning in host::warnings(&loaded.config, store.snapshot()) {
+                output::notice(&format!("keymill: {warning}"));
+            }
             if json {
                 let settings = settings_json(&loaded.settings);
                 output::json(&json!({ "store": store.word(), "settings": settings }))?;
@@ -86,7 +91,7 @@ pub(super) fn run(command: Command, environment: &Environment) -> Result<Status,
                 let path = loaded.config.store.shown();
                 let file = file.path.display();
                 output::result(&match store {
-                    Store::Verified => format!("# {file} is sound, and so is the store {path}"),
+                    Store::Verified(_) => format!("# {file} is sound, and so is the store {path}"),
                     Store::Absent => format!(
                         "# {file} is sound; there is no store {path} yet: the first `keymill serve` creates it"
                     ),
@@ -111,15 +116,22 @@ pub(super) fn run(command: Command, environment: &Environment) -> Result<Status,
 }
 
 enum Store {
-    Verified,
+    Verified(Box<Snapshot>),
     Absent,
 }
 
 impl Store {
     fn word(&self) -> &'static str {
         match self {
-            Self::Verified => "verified",
+            Self::Verified(_) => "verified",
             Self::Absent => "absent",
+        }
+    }
+
+    fn snapshot(&self) -> Option<&Snapshot> {
+        match self {
+            Self::Verified(snapshot) => Some(snapshot),
+            Self::Absent => None,
         }
     }
 }
@@ -133,28 +145,16 @@ fn check_store(config: &Config) -> Result<Store, Failure> {
         None => path.exists(),
     };
     if !is_there {
+        daemon::check_absent(config)?;
         return Ok(Store::Absent);
     }
     let root = RootKey::read(&config.store.root_key).map_err(OpenError::from)?;
     let regions = config.served_regions();
-    match shared {
+    let snapshot = match shared {
         Some(shared) => runtime.block_on(shared.check(&root, &regions))?,
         None => runtime.block_on(Keystore::check(path, &root, &regions))?,
-    }
-    Ok(Store::Verified)
-}
-
-fn check_folders(config: &Config) -> Result<(), Failure> {
-    for SocketPlace { setting, path, .. } in config.socket_places() {
-        let folder = path.parent();
-        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-            return Err(Failure::configuration(format!(
-                "{setting}: the folder {} does not exist",
-                folder.display()
-            )));
-        }
-    }
-    Ok(())
+    };
+    Ok(Store::Verified(Box::new(snapshot)))
 }
 
 fn settings_text(settings: &BTreeMap<String, Setting>) -> String {

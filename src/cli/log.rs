@@ -10,7 +10,8 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 pub(super) type SetLevel = Box<dyn Fn(LogLevel) + Send + Sync>;
 
 /// Writes events as `log` says. Those of libraries only from `warn` on: they do not know what must
-/// not be logged.
+/// not be logged. Slow statements of the store are in `keymill_keystore_commit_duration_seconds`,
+/// and not here in words of its driver.
 pub(super) fn start(log: &Log, environment: &Environment) -> SetLevel {
     let colour = environment.is_coloured(std::io::stderr().is_terminal());
     let subscriber = tracing_subscriber::fmt()
@@ -41,7 +42,7 @@ pub(super) fn start(log: &Log, environment: &Environment) -> SetLevel {
 fn filter(level: LogLevel) -> EnvFilter {
     EnvFilter::new(match level {
         LogLevel::Error => "error".to_owned(),
-        level => format!("warn,keymill={}", level.name()),
+        level => format!("warn,sqlx::query=error,keymill={}", level.name()),
     })
 }
 

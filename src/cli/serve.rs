@@ -3,7 +3,7 @@
 use crate::cli::failure::{Failure, Status};
 use crate::cli::log::SetLevel;
 use crate::cli::{Addresses, ConfigFile, log, output, trust};
-use crate::config::{Config, Environment, Flag, Loaded};
+use crate::config::{Config, Environment, Flag, Loaded, LogFormat};
 use crate::daemon::{Core, Daemon, Ending, Listeners, Opening, Signals, Source};
 use crate::keystore::{KeystoreError, RootKey};
 use crate::service_manager::PassedSockets;
@@ -137,6 +137,9 @@ pub(super) fn serve<T>(
     announce: impl FnOnce(&Daemon, T) -> Result<(), Failure>,
 ) -> Result<Status, Failure> {
     let config = &configuration.loaded.config.clone();
+    if config.log.format == LogFormat::Json {
+        output::speak_json();
+    }
     let set_log_level = log::start(&config.log, environment);
     warn_of_others(&configuration.file)?;
     let source = configuration.source(set_log_level);

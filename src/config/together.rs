@@ -272,7 +272,10 @@ impl Config {
         }
     }
 
-    fn check_principals(&self, layers: &mut Layers) {
+    /// The ARN of each principal that callers are without a signature, or that AWS KMS signs as,
+    /// by its setting.
+    #[must_use]
+    pub fn mapped_principals(&self) -> Vec<(String, String)> {
         let of = |section: &str, map: &BTreeMap<String, String>| {
             let keyed = |(id, arn): (&String, &String)| (format!("{section}.{id}"), arn.clone());
             map.iter().map(keyed).collect::<Vec<_>>()
@@ -290,7 +293,11 @@ impl Config {
         let stores =
             stores.map(|(name, of)| (format!("xks.{name}.principal"), of.principal.clone()));
         principals.extend(stores);
-        for (key, arn) in principals {
+        principals
+    }
+
+    fn check_principals(&self, layers: &mut Layers) {
+        for (key, arn) in self.mapped_principals() {
             if !self.may_be_mapped(&arn) {
                 let problem = format!("allowed is an ARN like {}", self.user_arn("name"));
                 layers.refuse(&key, &problem);

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 
 mod opening;
 
+pub use opening::check_absent;
 use opening::{Opened, keystore};
 
 /// An opened store and everything that works on it.

@@ -5,6 +5,8 @@
 //! by a reserve. The reserve is for commits of the store, the next file of the audit log, and files
 //! that are read again.
 
+use crate::config::Config;
+use crate::transport::admin;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs;
 
@@ -22,9 +24,22 @@ const CONNECTIONS_MIN: u64 = 8;
 #[error(
     "this process may have {limit} open files, and needs {needed} to serve: raise the limit (systemd: LimitNOFILE={needed}; shell: ulimit -n {needed})"
 )]
-pub(super) struct TooFew {
+pub struct TooFew {
     limit: u64,
     needed: u64,
+}
+
+/// How many connections each listener of `config` takes in a process with the limits of this one:
+/// at most `limits.connections_max`.
+///
+/// # Errors
+/// [`TooFew`].
+pub fn connections_each(config: &Config) -> Result<usize, TooFew> {
+    Descriptors::raised().connections(
+        1 + config.socket_places().len(),
+        admin::CONNECTIONS_MAX,
+        config.limits.connections_max,
+    )
 }
 
 /// The descriptors of a daemon.

@@ -11,7 +11,7 @@
 use crate::api::Api;
 use crate::auth::Peers;
 use crate::config::{Loaded, LogLevel, Setting};
-use crate::daemon::{Core, Listeners, warn_of_strangers};
+use crate::daemon::{Core, Listeners, Stranger};
 use crate::keystore::Keystore;
 use crate::metrics::Metrics;
 use crate::transport::tls::Tls;
@@ -95,7 +95,8 @@ impl Reload {
             peers.store(Arc::new(config.peers_of(name)));
         }
         self.api.rates.set(&config.rates, self.keystore.regions());
-        warn_of_strangers(config, &self.keystore.snapshot());
+        let strangers = Stranger::all(config, &self.keystore.snapshot());
+        strangers.iter().for_each(Stranger::log);
         let tls = match &self.tls {
             Some(tls) if config.tls.is_on() => tls.reload(&config.tls).is_ok(),
             _ => true,

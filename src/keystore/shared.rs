@@ -134,12 +134,19 @@ impl SharedStore {
             .shared(node, freshness, head))
     }
 
-    /// Verifies the keystore as [`Self::open`] does.
+    /// Verifies the keystore as [`Self::open`] does. Returns what is in it.
     ///
     /// # Errors
     /// [`KeystoreError`].
-    pub async fn check(&self, root: &RootKey, regions: &Regions) -> Result<(), KeystoreError> {
-        self.look(root, regions).await.map(drop)
+    pub async fn check(
+        &self,
+        root: &RootKey,
+        regions: &Regions,
+    ) -> Result<Snapshot, KeystoreError> {
+        let mut store = PostgresStore::new(self.access.clone());
+        store.check_server().await?;
+        let contents = store.reopen().await?;
+        Ok(self.verified(contents, root, regions)?.verified.snapshot)
     }
 
     /// The heads of the nodes' audit logs, by the names of the nodes, in a keystore that is
@@ -152,21 +159,8 @@ impl SharedStore {
         root: &RootKey,
         regions: &Regions,
     ) -> Result<BTreeMap<String, AuditHead>, KeystoreError> {
-        let heads = self
-            .look(root, regions)
-            .await?
-            .verified
-            .snapshot
-            .audit_heads;
-        let heads = heads.into_iter();
+        let heads = self.check(root, regions).await?.audit_heads.into_iter();
         Ok(heads.map(|(node, (head, _))| (node, head)).collect())
-    }
-
-    async fn look(&self, root: &RootKey, regions: &Regions) -> Result<Loaded, KeystoreError> {
-        let mut store = PostgresStore::new(self.access.clone());
-        store.check_server().await?;
-        let contents = store.reopen().await?;
-        self.verified(contents, root, regions)
     }
 
     fn verified(

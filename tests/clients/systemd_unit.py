@@ -115,6 +115,8 @@ def must_be_set(host: Host, folder: Path) -> None:
     whole = file.read_text()
     file.write_text(whole.split("[audit]")[0])
     host.close()
+    checked = host.keymill("config", "check", "--config", "/etc/keymill/keymill.toml")
+    assert f"audit.path: this user (uid {host.user.get('user', os.geteuid())}) may not write in {host.root}/etc/keymill" in checked.stderr, checked
     try:
         host.start(folder / "refused.log")
     except AssertionError as refused:

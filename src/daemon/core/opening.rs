@@ -72,10 +72,10 @@ async fn shared_keystore(
     let announce = match opening {
         _ if is_begun => None,
         Opening::Existing => return Err(KeystoreError::Empty { store: name }.into()),
-        Opening::First(announce) => match left_of_node(config)? {
-            None => Some(announce),
-            Some(found) => return Err(OpenError::SharedStoreAbsent { store: name, found }),
-        },
+        Opening::First(announce) => {
+            check_absent(config)?;
+            Some(announce)
+        }
         Opening::Anew(announce) => {
             Keystore::forget(&shared.path)?;
             Some(announce)
@@ -110,15 +110,41 @@ fn may_create(config: &Config, opening: Opening) -> Result<Announce, OpenError> 
     let store = config.store.path.clone();
     match opening {
         Opening::Existing => Err(KeystoreError::Absent { path: store }.into()),
-        Opening::First(announce) => match left_of_earlier_store(config)? {
-            None => Ok(announce),
-            Some(found) => Err(OpenError::StoreAbsent { store, found }),
-        },
+        Opening::First(announce) => {
+            check_absent(config)?;
+            Ok(announce)
+        }
         Opening::Anew(announce) => {
             Keystore::forget(&store)?;
             Ok(announce)
         }
     }
+}
+
+/// Checks that a first start may make the store of `config`, which does not exist, and that it can
+/// use a root key that is there.
+///
+/// # Errors
+/// [`OpenError`].
+pub fn check_absent(config: &Config) -> Result<(), OpenError> {
+    match config.store.shared() {
+        Some(shared) => {
+            if let Some(found) = left_of_node(config)? {
+                let store = shared.access.url.to_string();
+                return Err(OpenError::SharedStoreAbsent { store, found });
+            }
+        }
+        None => {
+            if let Some(found) = left_of_earlier_store(config)? {
+                let store = config.store.path.clone();
+                return Err(OpenError::StoreAbsent { store, found });
+            }
+        }
+    }
+    if config.store.root_key.exists() {
+        RootKey::read(&config.store.root_key)?;
+    }
+    Ok(())
 }
 
 /// A trace of what this host has seen of a store, if there is one.
