@@ -25,6 +25,21 @@ const PATH: usize = 20;
 pub struct PersistentMap<K: Ord + Clone, V: Clone, const N: usize = CHUNK>(Map<K, V, N>);
 
 impl<K: Ord + Clone, V: Clone, const N: usize> PersistentMap<K, V, N> {
+    /// The map of these entries, which come in the ascending order of their keys. It takes a
+    /// fraction of the time of as many insertions, and all chunks but the last are full.
+    #[must_use]
+    pub fn of_sorted(entries: impl IntoIterator<Item = (K, V)>) -> Self {
+        let mut entries = entries.into_iter();
+        let mut map = Map::new();
+        loop {
+            let chunk: Vec<_> = entries.by_ref().take(N).collect();
+            if chunk.is_empty() {
+                return Self(map);
+            }
+            map = map.insert_many(chunk);
+        }
+    }
+
     /// How many entries there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -311,6 +326,32 @@ mod tests {
                     prop_assert_eq!(map.get(&key), model.get(&key));
                     prop_assert_eq!(map.contains_key(&key), model.contains_key(&key));
                 }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn a_map_of_sorted_entries_is_the_standards_map_and_stays_one(
+            entries in prop::collection::btree_map(0..300_u16, any::<u16>(), 0..200),
+            steps in prop::collection::vec(step(), 0..50),
+        ) {
+            let (mut map, mut model) = (Small::of_sorted(entries.clone()), entries);
+            prop_assert_eq!(map.len(), model.len());
+            prop_assert!(map.iter().eq(model.iter()));
+            for step in steps {
+                match step {
+                    Step::Insert(key, value) => {
+                        prop_assert_eq!(map.insert(key, value), model.insert(key, value));
+                    }
+                    Step::Remove(key) => prop_assert_eq!(map.remove(&key), model.remove(&key)),
+                    Step::Range(..) => {}
+                }
+            }
+            prop_assert!(map.iter().eq(model.iter()));
+            for key in 0..300 {
+                prop_assert_eq!(map.get(&key), model.get(&key));
             }
         }
     }
