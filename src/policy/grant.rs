@@ -58,7 +58,8 @@ pub struct GrantParameters {
     grantee: GrantPrincipal,
     retiring_principal: Option<GrantPrincipal>,
     operations: GrantOperations,
-    constraint: Option<GrantConstraint>,
+    /// Most grants have none.
+    constraint: Option<Box<GrantConstraint>>,
     source_arn: Option<SourceArn>,
     name: Option<GrantName>,
 }
@@ -176,7 +177,7 @@ impl GrantParameters {
             grantee,
             retiring_principal,
             operations,
-            constraint: GrantConstraint::of(draft.equals, draft.subset)?,
+            constraint: GrantConstraint::of(draft.equals, draft.subset)?.map(Box::new),
             source_arn: draft.source_arn.cloned(),
             name: draft.name.cloned(),
         })
@@ -217,7 +218,7 @@ impl GrantParameters {
     /// Its constraint on the encryption context.
     #[must_use]
     pub fn constraint(&self) -> Option<&GrantConstraint> {
-        self.constraint.as_ref()
+        self.constraint.as_deref()
     }
 
     /// On behalf of which resource of AWS the request must be.

@@ -129,7 +129,7 @@ fn a_draft_is_refused_for_each_reason() {
             subset,
             ..good
         };
-        GrantParameters::check(draft).unwrap().constraint
+        GrantParameters::check(draft).unwrap().constraint().cloned()
     };
     let full = GrantConstraint::Equals(one.clone());
     assert_eq!(of(Some(&one), Some(&none)), Some(full));
