@@ -1,5 +1,6 @@
 //! The operator's own operations, which AWS KMS leaves to IAM or does not have: principals, their
-//! access keys and sessions, what a policy would decide, the audit log, and the store as a whole.
+//! access keys and sessions, what a policy would decide, all keys at once, the audit log, and the
+//! store as a whole.
 //!
 //! What this module does not do: decide who is an operator (that is `transport`), or the operations
 //! of AWS KMS (that is `api`).
@@ -12,6 +13,7 @@ mod access_keys;
 mod audit_log;
 mod backups;
 mod daemon_status;
+mod keys;
 mod listing;
 mod lookup;
 mod policy_check;
@@ -20,7 +22,7 @@ mod sessions;
 mod trust;
 
 /// The operator's own operations by their names, for tables by operation.
-pub const ADMINISTRATION: [&str; 17] = [
+pub const ADMINISTRATION: [&str; 18] = [
     "AcknowledgeAuditLog",
     "CheckPolicy",
     "CreateAccessKey",
@@ -29,6 +31,7 @@ pub const ADMINISTRATION: [&str; 17] = [
     "DeleteAccessKey",
     "DeletePrincipal",
     "DescribeAuditLog",
+    "DescribeKeys",
     "DescribePrincipal",
     "DisablePrincipal",
     "EnablePrincipal",
@@ -48,6 +51,7 @@ fn changes(operation: &str) -> bool {
     ![
         "CheckPolicy",
         "DescribeAuditLog",
+        "DescribeKeys",
         "DescribePrincipal",
         "ListPrincipals",
     ]
@@ -89,6 +93,7 @@ async fn perform(api: &Arc<Api>, operation: &str, operator: &Requester, body: &[
             checked.unwrap_or_else(|error| Err(ApiError::internal(error)))
         }
         "DescribeAuditLog" => audit_log::describe(api, body),
+        "DescribeKeys" => keys::describe(api, operator, body),
         "CreatePrincipal" => principals::create(api, operator, body).await,
         "ListPrincipals" => listing::list(api, body),
         "RecordBackup" => backups::record(api, body),

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+mod keys;
 mod policy_check;
 mod principals;
 mod sessions;

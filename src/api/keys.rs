@@ -105,6 +105,19 @@ fn current(entry: &KeyEntry) -> Option<KeyMaterialId> {
     imported.or_else(|| entry.current().map(|material| material.id()))
 }
 
+/// `KeyMetadata` of a key of this snapshot.
+pub(crate) fn described(entry: &KeyEntry, snapshot: &Snapshot, regions: &Regions) -> Object {
+    let members = related::members(&entry.key, snapshot);
+    let described = Described {
+        arn: &entry.arn,
+        state: entry.key.state_name(),
+        current: current(entry),
+        members: &members,
+        regions,
+    };
+    metadata(&entry.key, &described)
+}
+
 /// `DescribeKey`
 pub(super) fn describe(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     let input: KeyInput<'_> = wire::decode(body)?;
@@ -114,15 +127,7 @@ pub(super) fn describe(api: &Api, requester: &Requester, body: &[u8]) -> Answer 
         let admitted = attempt.admit(ask, |_| Ok(()))?;
         let entry = admitted.entry();
         let mut object = Object::new();
-        let members = related::members(&entry.key, attempt.snapshot);
-        let described = Described {
-            arn: &entry.arn,
-            state: entry.key.state_name(),
-            current: current(entry),
-            members: &members,
-            regions: api.keystore.regions(),
-        };
-        let metadata = metadata(&entry.key, &described);
+        let metadata = described(entry, attempt.snapshot, api.keystore.regions());
         object.object("KeyMetadata", metadata);
         admitted.answer(object.end())
     })

@@ -8,7 +8,6 @@ use crate::config::Environment;
 use crate::key::arn::Arn;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -240,27 +239,15 @@ fn print_metadata(answer: &Value, json: bool) -> Result<(), Failure> {
 
 /// All keys, as `ListKeys` has them, each with its state, description and aliases.
 async fn list(operator: &Operator) -> Result<Vec<Value>, Failure> {
-    let mut aliases: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for alias in operator.list("ListAliases", "Aliases").await? {
-        let names = aliases.entry(text(&alias, "TargetKeyId").to_owned());
-        names
-            .or_default()
-            .push(text(&alias, "AliasName").to_owned());
-    }
-    let mut keys = Vec::new();
-    for mut key in operator.list("ListKeys", "Keys").await? {
-        let id = text(&key, "KeyId").to_owned();
-        // One that is gone by now is no longer a key.
-        let Ok(answer) = operator.call("DescribeKey", json!({ "KeyId": id })).await else {
-            continue;
-        };
-        for member in ["KeyState", "Description"] {
-            key[member] = answer["KeyMetadata"][member].clone();
+    let keys = operator.list("DescribeKeys", "Keys").await?;
+    let listed = |mut key: Value| {
+        let mut listed = json!({ "KeyArn": key["Arn"].take() });
+        for member in ["KeyId", "KeyState", "Description", "Aliases"] {
+            listed[member] = key[member].take();
         }
-        key["Aliases"] = aliases.remove(&id).unwrap_or_default().into();
-        keys.push(key);
-    }
-    Ok(keys)
+        listed
+    };
+    Ok(keys.into_iter().map(listed).collect())
 }
 
 /// A key's id, state, aliases and description.

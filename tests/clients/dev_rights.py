@@ -15,7 +15,7 @@ ALLOWED = {
     "rewrapper": {MOVE, "DescribeKey"},
 }
 # The operator's, on the daemon's own socket alone.
-ADMINISTRATION = ("ListPrincipals", "CreatePrincipal", "CreateAccessKey", "DescribeAuditLog")
+ADMINISTRATION = ("ListPrincipals", "DescribeKeys", "CreatePrincipal", "CreateAccessKey", "DescribeAuditLog")
 
 
 def calls(blob: str) -> dict[str, dict]:

@@ -91,7 +91,7 @@ def admin_members(chance: random.Random, facts: dict) -> tuple[str, dict]:
     policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "kms:*", "Resource": "*", "Condition": {"StringLike": {"kms:EncryptionContext:a": "b*"}}}]}
     return chance.choice([
         ("CreatePrincipal", {"Name": name, "Kind": chance.choice(["user", "role"]), "Policies": [json.dumps(policy)], "Tags": [{"Key": "a", "Value": "b"}]}),
-        ("ListPrincipals", {"Limit": 3}), ("DescribePrincipal", {"Name": name}), ("DisablePrincipal", {"Name": name}), ("EnablePrincipal", {"Name": name}),
+        ("ListPrincipals", {"Limit": 3}), ("DescribeKeys", {"Limit": 3}), ("DescribePrincipal", {"Name": name}), ("DisablePrincipal", {"Name": name}), ("EnablePrincipal", {"Name": name}),
         ("DeletePrincipal", {"Name": name}), ("PutPrincipalPolicies", {"Name": name, "Policies": [json.dumps(policy)]}), ("CreateAccessKey", {"Name": name}),
         ("PutPrincipalTags", {"Name": name, "Tags": [{"Key": "a", "Value": "b"}]}), ("UpdateAccessKey", {"Name": name, "AccessKeyId": "AKIA" + "A" * 16, "Status": "Inactive"}),
         ("DeleteAccessKey", {"Name": name, "AccessKeyId": "AKIA" + "A" * 16}), ("CreateSession", {"Name": name, "SessionName": "s", "DurationSeconds": 900}),

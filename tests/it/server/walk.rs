@@ -553,7 +553,7 @@ async fn administration(daemon: &Daemon, operation: &str, number: usize) -> Valu
     let mut made = Value::Null;
     if !matches!(
         operation,
-        "CreatePrincipal" | "DescribeAuditLog" | "ListPrincipals"
+        "CreatePrincipal" | "DescribeAuditLog" | "DescribeKeys" | "ListPrincipals"
     ) {
         let create = daemon
             .api
@@ -561,7 +561,9 @@ async fn administration(daemon: &Daemon, operation: &str, number: usize) -> Valu
         made = serde_json::from_slice(create.await.unwrap().body()).unwrap();
     }
     match operation {
-        "DescribeAuditLog" | "ListPrincipals" | "ReadStore" | "DescribeDaemon" => json!({}),
+        "DescribeAuditLog" | "DescribeKeys" | "ListPrincipals" | "ReadStore" | "DescribeDaemon" => {
+            json!({})
+        }
         "RecordBackup" => json!({"Revision": 1}),
         "AcknowledgeAuditLog" => {
             let head = daemon.api.audit.head().to_json();
