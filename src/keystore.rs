@@ -27,7 +27,8 @@ use crate::policy::grant::GrantId;
 use crate::policy::{Grant, KeyPolicy};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use last_backup::LastBackup;
-use loaded::{Loaded, Verified};
+use loaded::Loaded;
+use opening::Verified;
 use reading::Place;
 use record::{Corrupt, FORMAT, FORMAT_OF_MEMORY, Record, Sealer};
 use seen::SeenFile;
@@ -36,7 +37,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use store::{Contents, Store};
+use store::Store;
 use tokio::sync::{Mutex, Semaphore};
 use writer::{SideFiles, WriteContext, Writer};
 
@@ -61,6 +62,7 @@ pub mod last_use;
 mod loaded;
 pub mod lock;
 mod node;
+mod opening;
 pub mod postgres;
 pub mod raising;
 pub mod reading;
@@ -88,7 +90,7 @@ pub use key_store::{Connection, ConnectionError, KeyStoreEntry};
 pub use lock::StoreLock;
 pub use root_key::{RootKey, RootKeyError};
 pub use shared::{Follower, SharedStore};
-pub use snapshot::{Snapshot, expired};
+pub use snapshot::{Due, Snapshot, expired};
 
 /// One change of the store. Several changes can be applied in one transaction.
 #[derive(Clone)]
@@ -202,7 +204,8 @@ impl Keystore {
             });
         }
         let lock = StoreLock::acquire(path)?;
-        let mut loaded = Self::verify(path, SqliteStore::read(path).await?, root, &regions)?;
+        let place = Place::File(path.to_owned());
+        let mut loaded = Loaded::read(place.clone(), root, &regions, path).await?;
         let mut store = SqliteStore::connect(path).await?;
         let (mut head, mut row) = (loaded.verified.head, loaded.row.clone());
         // A store of an older format was verified in that format.
@@ -220,7 +223,7 @@ impl Keystore {
         };
         let store = Box::new(store);
         let opened = Self::assemble(path, store, loaded, files, regions, entropy, metrics);
-        Ok(opened.placed(Place::File(path.to_owned()), path))
+        Ok(opened.placed(place, path))
     }
 
     /// Verifies the store at `path` as [`Self::open`] does, without its lock and without opening
@@ -233,21 +236,9 @@ impl Keystore {
         root: &RootKey,
         regions: &Regions,
     ) -> Result<Snapshot, KeystoreError> {
-        let loaded = Self::verify(path, SqliteStore::read(path).await?, root, regions)?;
+        let place = Place::File(path.to_owned());
+        let loaded = Loaded::read(place, root, regions, path).await?;
         Ok(loaded.verified.snapshot)
-    }
-
-    fn verify(
-        path: &Path,
-        contents: Contents,
-        root: &RootKey,
-        regions: &Regions,
-    ) -> Result<Loaded, KeystoreError> {
-        let loaded = Loaded::verify_seen(contents, root, regions, path);
-        loaded.map_err(|source| KeystoreError::Corrupt {
-            path: path.to_owned(),
-            source,
-        })
     }
 
     fn assemble(
@@ -268,7 +259,8 @@ impl Keystore {
         snapshot.count(&metrics);
         let name = path.display().to_string();
         let path = path.to_owned();
-        let sealer = Arc::new(loaded.sealer);
+        let sealer = loaded.sealer;
+        let store = (store, loaded.place);
         let writer = Writer::new(path, store, Arc::clone(&sealer), head, terms, files);
         Self {
             sealer,

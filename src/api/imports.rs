@@ -24,7 +24,7 @@ use crate::key::material::KeyMaterialId;
 use crate::key::regions::Region;
 use crate::key::regions::RegionalId;
 use crate::key::spec::KeySpec;
-use crate::keystore::{Change, ImportToken, KeyEntry, Snapshot};
+use crate::keystore::{Change, Due, ImportToken, KeyEntry, Snapshot};
 use crate::operation::Action;
 use crate::policy::ConditionKey;
 use material::{Imported, NamedMaterial};
@@ -467,11 +467,7 @@ impl Api {
 
     async fn drop_some_expired_material(&self, now: Timestamp) -> Result<usize, ApiError> {
         let expired = |snapshot: &Snapshot| -> Vec<Arc<KeyEntry>> {
-            let due = |entry: &&Arc<KeyEntry>| {
-                let mut imports = entry.key.imports.iter();
-                imports.any(|import| import.is_expired(now))
-            };
-            let keys = snapshot.keys.values().filter(due);
+            let keys = snapshot.due(Due::Expiry, now);
             keys.take(EXPIRED_KEYS_AT_ONCE).cloned().collect()
         };
         if expired(&self.keystore.snapshot()).is_empty() {

@@ -21,7 +21,7 @@ use crate::key::regions::RegionalId;
 use crate::key::rotation::{RotationSchedule, RotationType};
 use crate::key::spec::{KeyOrigin, KeySpec};
 use crate::key::{KeyState, KmsKey};
-use crate::keystore::{Change, KeyDraft, KeyEntry, Snapshot};
+use crate::keystore::{Change, Due, KeyDraft, KeyEntry, Snapshot};
 use crate::operation::Action;
 use std::sync::Arc;
 use std::time::Duration;
@@ -260,11 +260,8 @@ impl Api {
 
     async fn rotate_some_due_keys(&self, now: Timestamp) -> Result<usize, ApiError> {
         let due = |snapshot: &Snapshot| -> Vec<Arc<KeyEntry>> {
-            let keys = snapshot.keys.values();
-            keys.filter(|entry| is_due(&entry.key, now))
-                .take(DUE_KEYS_AT_ONCE)
-                .cloned()
-                .collect()
+            let keys = snapshot.due(Due::Rotation, now);
+            keys.take(DUE_KEYS_AT_ONCE).cloned().collect()
         };
         if due(&self.keystore.snapshot()).is_empty() {
             return Ok(0);

@@ -6,6 +6,7 @@
 //! sets of records that can be put back without changing the sum. So stores of this format are not
 //! written any more, and `keystore.seen` refuses one when the store was of a later format before.
 
+use crate::crypto::secret::Secret;
 use crate::keystore::RootKey;
 use crate::keystore::record::{self, Corrupt, Head, Kind, Record, Term};
 use std::collections::BTreeMap;
@@ -13,14 +14,18 @@ use std::collections::BTreeMap;
 /// Kind, id and term of each row except the head.
 pub(super) type Roster = Vec<(Kind, String, Vec<u8>)>;
 
+/// The key of the terms of this format.
+pub(super) fn term_key(root: &RootKey) -> Secret<32> {
+    root.subkey("head sum")
+}
+
 /// Checks that `records`, each of which opens, are exactly those of the roster and of the head.
 pub(super) fn verify(
-    root: &RootKey,
+    key: &Secret<32>,
     head: &Head,
-    records: &[&Record],
+    records: &[Record],
     roster: &[(Kind, String, Vec<u8>)],
 ) -> Result<(), Corrupt> {
-    let key = root.subkey("head sum");
     let listed = roster.iter();
     let mut roster: BTreeMap<_, _> = listed
         .map(|(kind, id, term)| ((*kind, &**id), term))
@@ -28,7 +33,7 @@ pub(super) fn verify(
     let mut sum: Term = [0; 32];
     for record in records {
         let (kind, id) = (record.kind, &record.id);
-        let term = record::term(&key, record);
+        let term = record::term(key, record);
         match roster.remove(&(kind, id.as_str())) {
             None => return Err(Corrupt::Added(kind, id.clone())),
             Some(listed) if *listed != term => {

@@ -1,12 +1,13 @@
-//! Reads one state of a store from its first record to its last, in the order of kind and id, with
-//! few of them in memory at a time: for checks, backups and restores.
+//! Reads one state of a store from its first record to its last, with few of them in memory at a
+//! time: in the order of kind and id for checks, backups and restores, as they come for a start.
 //!
 //! A task of its own reads over a connection of its own. It waits while its reader is busy, and
 //! ends when the reader does. Nothing is changed, and no change of the store waits for it; but
 //! while it runs, an embedded store cannot empty its write-ahead log.
 
 use crate::keystore::KeystoreError;
-use crate::keystore::postgres::Access;
+use crate::keystore::format1::Roster;
+use crate::keystore::postgres::{Access, Order};
 use crate::keystore::record::{Corrupt, Kind, Record};
 use std::path::PathBuf;
 use tokio::sync::mpsc;
@@ -14,6 +15,7 @@ use tokio::task::JoinSet;
 
 mod database;
 mod file;
+mod start;
 
 /// Records of one batch at most.
 const BATCH_RECORDS_MAX: usize = 256;
@@ -29,7 +31,18 @@ pub enum Place {
     File(PathBuf),
     /// A database that nodes share.
     Database(Access),
+    /// What a test has in memory.
+    #[cfg(test)]
+    Memory(Memory),
 }
+
+/// Reads what a test has in memory.
+#[cfg(test)]
+#[derive(Clone)]
+pub struct Memory(pub(super) std::sync::Arc<ReadMemory>);
+
+#[cfg(test)]
+type ReadMemory = dyn Fn() -> Result<(Begun, Vec<Record>), KeystoreError> + Send + Sync;
 
 impl Place {
     /// What it is called in messages.
@@ -38,6 +51,8 @@ impl Place {
         match self {
             Self::File(path) => path.display().to_string(),
             Self::Database(access) => access.url.to_string(),
+            #[cfg(test)]
+            Self::Memory(_) => "memory".to_owned(),
         }
     }
 
@@ -63,11 +78,28 @@ pub(super) enum Row {
     Unknown(String),
 }
 
+/// For what a store is read.
+#[derive(Clone, Copy)]
+enum Purpose {
+    /// In order.
+    Check(Pages),
+    /// In no order; with all pages of an SQLite file checked meanwhile, and its roster.
+    Start,
+}
+
+/// What is known of a state of a store before its records.
+pub(super) struct Begun {
+    /// The format of the tables.
+    pub(super) format: u8,
+    pub(super) head: Record,
+    /// Of a store of format 1 that is read for a start; empty for others.
+    pub(super) roster: Roster,
+}
+
 /// One state of a store on its way here.
 pub struct Reading {
     place: Place,
-    format: u8,
-    head: Record,
+    begun: Begun,
     batches: mpsc::Receiver<Result<Vec<Row>, KeystoreError>>,
     /// Dropped with it.
     _task: JoinSet<()>,
@@ -79,6 +111,19 @@ impl Reading {
     /// # Errors
     /// [`KeystoreError`].
     pub async fn begin(place: Place, pages: Pages) -> Result<Self, KeystoreError> {
+        Self::begin_for(Purpose::Check(pages), place).await
+    }
+
+    /// Begins to read as a start does, which needs no order. Whether the pages of an SQLite file
+    /// are intact is known when the last rows are here.
+    ///
+    /// # Errors
+    /// [`KeystoreError`].
+    pub(super) async fn start(place: Place) -> Result<Self, KeystoreError> {
+        Self::begin_for(Purpose::Start, place).await
+    }
+
+    async fn begin_for(purpose: Purpose, place: Place) -> Result<Self, KeystoreError> {
         let (send, batches) = mpsc::channel(BATCHES_AHEAD);
         let (begun, has_begun) = tokio::sync::oneshot::channel();
         let mut task = JoinSet::new();
@@ -90,9 +135,19 @@ impl Reading {
                 rows: Vec::new(),
                 bytes: 0,
             };
-            let read = match &read {
-                Place::File(path) => file::read(path, pages, &mut out).await,
-                Place::Database(access) => database::read(access, &mut out).await,
+            let read = match (&read, purpose) {
+                (Place::File(path), Purpose::Check(pages)) => {
+                    file::read(path, pages, &mut out).await
+                }
+                (Place::File(path), Purpose::Start) => start::read(path, &mut out).await,
+                (Place::Database(access), Purpose::Check(_)) => {
+                    database::read(access, Order::ByName, &mut out).await
+                }
+                (Place::Database(access), Purpose::Start) => {
+                    database::read(access, Order::Any, &mut out).await
+                }
+                #[cfg(test)]
+                (Place::Memory(read), _) => memory(read, &mut out).await,
             };
             out.end(read).await;
         });
@@ -100,11 +155,10 @@ impl Reading {
             path: place.name().into(),
             source: std::io::Error::other("reading it has stopped"),
         };
-        let (format, head) = has_begun.await.map_err(|_| failed())??;
+        let begun = has_begun.await.map_err(|_| failed())??;
         Ok(Self {
             place,
-            format,
-            head,
+            begun,
             batches,
             _task: task,
         })
@@ -118,18 +172,35 @@ impl Reading {
 
     /// The format of its tables.
     pub(super) fn format(&self) -> u8 {
-        self.format
+        self.begun.format
+    }
+
+    /// The roster of a store of format 1.
+    pub(super) fn take_roster(&mut self) -> Roster {
+        std::mem::take(&mut self.begun.roster)
     }
 
     /// The head's row.
     #[must_use]
     pub fn head(&self) -> &Record {
-        &self.head
+        &self.begun.head
     }
 
     /// The next rows; `None` behind the last ones.
     pub(super) async fn rows(&mut self) -> Result<Option<Vec<Row>>, KeystoreError> {
         self.batches.recv().await.transpose()
+    }
+
+    /// Why what was read is refused, which its reader has found out. All of it is read first: what
+    /// is wrong with the pages says more.
+    pub(super) async fn refused(mut self, source: Corrupt) -> KeystoreError {
+        loop {
+            match self.rows().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return self.place.corrupt(source),
+                Err(error) => return error,
+            }
+        }
     }
 
     /// The next records; `None` behind the last ones.
@@ -140,14 +211,8 @@ impl Reading {
         let Some(rows) = self.rows().await? else {
             return Ok(None);
         };
-        let known = |row| match row {
-            Row::Record(record) => Ok(record),
-            Row::Unknown(name) => Err(self.place.corrupt(Corrupt::Kind(name))),
-        };
-        rows.into_iter()
-            .map(known)
-            .collect::<Result<_, _>>()
-            .map(Some)
+        let known = known(rows).map_err(|source| self.place.corrupt(source));
+        known.map(Some)
     }
 }
 
@@ -186,11 +251,30 @@ impl Records {
     }
 }
 
-type Begun = Result<(u8, Record), KeystoreError>;
+#[cfg(test)]
+async fn memory(read: &Memory, out: &mut Out) -> Result<(), KeystoreError> {
+    let (begun, records) = read.0()?;
+    let mut told = out.begin(begun);
+    for record in records {
+        if told.is_ok() {
+            told = out.row(Row::Record(record)).await;
+        }
+    }
+    Ok(())
+}
+
+/// The records of these rows.
+pub(super) fn known(rows: Vec<Row>) -> Result<Vec<Record>, Corrupt> {
+    let known = |row| match row {
+        Row::Record(record) => Ok(record),
+        Row::Unknown(name) => Err(Corrupt::Kind(name)),
+    };
+    rows.into_iter().map(known).collect()
+}
 
 /// Where the reading task puts what it finds.
 pub(super) struct Out {
-    begun: Option<tokio::sync::oneshot::Sender<Begun>>,
+    begun: Option<tokio::sync::oneshot::Sender<Result<Begun, KeystoreError>>>,
     batches: mpsc::Sender<Result<Vec<Row>, KeystoreError>>,
     rows: Vec<Row>,
     bytes: usize,
@@ -200,10 +284,10 @@ pub(super) struct Out {
 pub(super) struct Gone;
 
 impl Out {
-    /// The format of the tables and the head.
-    pub(super) fn head(&mut self, format: u8, head: Record) -> Result<(), Gone> {
-        let begun = self.begun.take().ok_or(Gone)?;
-        begun.send(Ok((format, head))).map_err(|_| Gone)
+    /// What is known before the first row.
+    pub(super) fn begin(&mut self, begun: Begun) -> Result<(), Gone> {
+        let sender = self.begun.take().ok_or(Gone)?;
+        sender.send(Ok(begun)).map_err(|_| Gone)
     }
 
     /// Refuses a database that had no head.
@@ -214,6 +298,19 @@ impl Out {
                 store: store.to_owned(),
             }),
         }
+    }
+
+    /// Whether the head is known.
+    fn has_begun(&self) -> bool {
+        self.begun.is_none()
+    }
+
+    /// Rows. It waits while the reader is busy.
+    async fn rows(&mut self, rows: Vec<Row>) -> Result<(), Gone> {
+        for row in rows {
+            self.row(row).await?;
+        }
+        Ok(())
     }
 
     /// A row. It waits while the reader is busy.

@@ -8,11 +8,11 @@
 //! Source: AWS KMS Developer Guide, "Multi-Region keys in AWS KMS", shared and independent
 //! properties.
 
-use crate::key::KmsKey;
 use crate::key::import::Import;
 use crate::key::material::BackingKey;
 use crate::key::regions::RegionalId;
 use crate::key::spec::KeyOrigin;
+use crate::key::{KeyId, KmsKey};
 use crate::keystore::last_use::UsesShard;
 use crate::keystore::record::Corrupt;
 use crate::keystore::{Change, KeyDraft, KeyEntry, Snapshot};
@@ -90,11 +90,27 @@ fn is_alike(draft: &KeyDraft, entry: &KeyEntry) -> bool {
 /// # Errors
 /// [`Corrupt::Related`].
 pub(super) fn relate(snapshot: &mut Snapshot) -> Result<(), Corrupt> {
-    let replicas = snapshot
-        .keys
-        .values()
-        .filter(|entry| entry.key.is_replica());
-    let mut related = Vec::new();
+    let keys = snapshot.keys.values();
+    let replicas = keys.filter(|entry| entry.key.is_replica());
+    let replicas = replicas.cloned().collect();
+    fill(snapshot, replicas)
+}
+
+/// Does what [`relate`] does, where only keys of these ids have changed.
+///
+/// # Errors
+/// [`Corrupt::Related`].
+pub(super) fn relate_changed(
+    snapshot: &mut Snapshot,
+    ids: &BTreeSet<KeyId>,
+) -> Result<(), Corrupt> {
+    let keys = ids.iter().flat_map(|id| snapshot.related(*id));
+    let replicas = keys.filter(|entry| entry.key.is_replica());
+    let replicas = replicas.cloned().collect();
+    fill(snapshot, replicas)
+}
+
+fn fill(snapshot: &mut Snapshot, replicas: Vec<Arc<KeyEntry>>) -> Result<(), Corrupt> {
     for replica in replicas {
         let refused = || Corrupt::Related(replica.arn.clone());
         let primary = replica.key.primary.map(|region| RegionalId {
@@ -108,16 +124,13 @@ pub(super) fn relate(snapshot: &mut Snapshot) -> Result<(), Corrupt> {
             replica.with_key(replica.key.clone()),
             &primary.with_key(primary.key.clone()),
         );
-        related.push(KeyEntry {
+        snapshot.put_key(KeyEntry {
             key: draft.key,
             arn: replica.arn.clone(),
             materials: draft.materials,
             secret: draft.secret,
             fence: replica.fence,
         });
-    }
-    for entry in related {
-        snapshot.put_key(entry);
     }
     Ok(())
 }

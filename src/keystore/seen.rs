@@ -40,7 +40,17 @@ impl SeenFile {
     /// Refuses a head that is older than the one that was seen, has an older format, or is another
     /// one of its revision.
     pub(super) fn check(&self, head: &Record, format: u8) -> Result<(), Corrupt> {
-        let Some(seen) = self.seen()? else {
+        self.compare(self.seen()?, head, format)
+    }
+
+    /// Does so with what had been seen at an earlier time.
+    pub(super) fn compare(
+        &self,
+        seen: Option<Seen>,
+        head: &Record,
+        format: u8,
+    ) -> Result<(), Corrupt> {
+        let Some(seen) = seen else {
             return Ok(());
         };
         let file = self.path.display().to_string();
@@ -65,7 +75,8 @@ impl SeenFile {
         Ok(self.seen()?.map(|seen| seen.revision))
     }
 
-    fn seen(&self) -> Result<Option<Seen>, Corrupt> {
+    /// What was seen until now.
+    pub(super) fn seen(&self) -> Result<Option<Seen>, Corrupt> {
         let damaged = || Corrupt::Seen {
             file: self.path.display().to_string(),
         };
@@ -117,7 +128,7 @@ impl SeenFile {
 
 /// What a line says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Seen {
+pub(super) struct Seen {
     revision: u64,
     format: u8,
     head: Option<[u8; 32]>,

@@ -24,7 +24,7 @@ use crate::keystore::postgres::{Access, Alive, PostgresStore, PostgresWatch};
 use crate::keystore::reading::Place;
 use crate::keystore::record::{Head, Record, Sealer};
 use crate::keystore::seen::SeenFile;
-use crate::keystore::store::{Contents, Store, Watch};
+use crate::keystore::store::Watch;
 use crate::keystore::writer::{CaughtUp, Pending, SideFiles, Writer};
 use crate::keystore::{
     AuditHead, Change, Halt, Keystore, KeystoreError, RootKey, Snapshot, StoreLock, node, related,
@@ -108,8 +108,8 @@ impl SharedStore {
         if self.confirmed_by == Look::Write {
             Alive::new(node.clone()).begin(&mut store).await?;
         }
-        let contents = store.reopen().await?;
-        let loaded = self.verified(contents, root, &regions)?;
+        let place = Place::Database(self.access.clone());
+        let loaded = Loaded::read(place.clone(), root, &regions, &self.path).await?;
         let (head, format) = (loaded.row.clone(), loaded.format);
         let mut seen = SeenFile::beside(&self.path);
         seen.raise(&head, format)?;
@@ -128,7 +128,6 @@ impl SharedStore {
             entropy,
             metrics,
         );
-        let place = Place::Database(self.access.clone());
         Ok(keystore
             .placed(place, &self.path)
             .shared(node, freshness, head))
@@ -145,8 +144,9 @@ impl SharedStore {
     ) -> Result<Snapshot, KeystoreError> {
         let mut store = PostgresStore::new(self.access.clone());
         store.check_server().await?;
-        let contents = store.reopen().await?;
-        Ok(self.verified(contents, root, regions)?.verified.snapshot)
+        let place = Place::Database(self.access.clone());
+        let loaded = Loaded::read(place, root, regions, &self.path).await?;
+        Ok(loaded.verified.snapshot)
     }
 
     /// The heads of the nodes' audit logs, by the names of the nodes, in a keystore that is
@@ -161,19 +161,6 @@ impl SharedStore {
     ) -> Result<BTreeMap<String, AuditHead>, KeystoreError> {
         let heads = self.check(root, regions).await?.audit_heads.into_iter();
         Ok(heads.map(|(node, (head, _))| (node, head)).collect())
-    }
-
-    fn verified(
-        &self,
-        contents: Contents,
-        root: &RootKey,
-        regions: &Regions,
-    ) -> Result<Loaded, KeystoreError> {
-        let loaded = Loaded::verify_seen(contents, root, regions, &self.path);
-        loaded.map_err(|source| KeystoreError::Corrupt {
-            path: self.access.url.to_string().into(),
-            source,
-        })
     }
 
     /// Who looks at the store for `keystore`.

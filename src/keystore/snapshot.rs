@@ -21,7 +21,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use strum::VariantNames;
 
+mod built;
+mod due;
 mod entries;
+
+pub(super) use built::Entries;
+pub use due::Due;
 
 /// Everything that a request may need, at one revision. Snapshots share their entries: the next one
 /// has its own of what changed alone, however large the store is.
@@ -35,6 +40,10 @@ pub struct Snapshot {
     listed_keys: PersistentMap<Place, ListedKeys>,
     /// The keys that are in custom key stores, by their store.
     stored_keys: PersistentMap<KeyStoreId, PersistentMap<RegionalId, Arc<KeyEntry>>>,
+    /// The keys that have tags, by what lists them.
+    tagged_keys: PersistentMap<Place, ListedKeys>,
+    /// The keys to which something comes of itself, by its date.
+    due: PersistentMap<due::Place, Arc<KeyEntry>>,
     /// How many keys are in each state, by its name.
     key_states: BTreeMap<&'static str, usize>,
     /// Aliases by Region and account.
@@ -122,6 +131,19 @@ impl Snapshot {
     #[must_use]
     pub fn listed_keys(&self, region: RegionNumber, account: AccountId) -> Option<&ListedKeys> {
         self.listed_keys.get(&Place { region, account })
+    }
+
+    /// The keys of an account in a Region that have tags, if there are any.
+    #[must_use]
+    pub fn tagged_keys(&self, region: RegionNumber, account: AccountId) -> Option<&ListedKeys> {
+        self.tagged_keys.get(&Place { region, account })
+    }
+
+    /// The keys of an account that have tags, in all Regions.
+    pub fn all_tagged_keys(&self, account: AccountId) -> impl Iterator<Item = &Arc<KeyEntry>> {
+        let places = self.tagged_keys.iter();
+        let places = places.filter(move |(place, _)| place.account == account);
+        places.flat_map(|(_, keys)| keys.values())
     }
 
     /// The grants that name this retiring principal, if there are any.
@@ -360,12 +382,6 @@ impl Snapshot {
 /// The keys whose date of deletion is not after `now`.
 #[must_use]
 pub fn expired(snapshot: &Snapshot, now: Timestamp) -> Vec<RegionalId> {
-    use crate::key::KeyState::PendingDeletion;
-    let due = |entry: &&Arc<KeyEntry>| matches!(entry.key.state, PendingDeletion { deletion_date } if deletion_date <= now);
-    snapshot
-        .keys
-        .values()
-        .filter(due)
-        .map(|entry| entry.key.regional_id())
-        .collect()
+    let due = snapshot.due(Due::Deletion, now);
+    due.map(|entry| entry.key.regional_id()).collect()
 }

@@ -14,9 +14,11 @@
 
 use crate::file::open;
 use crate::keystore::KeystoreError;
-use crate::keystore::record::{self, Corrupt, FORMAT_OF_OLD, Kind, Record};
-use crate::keystore::store::{Commit, Contents, Store, StoreFuture};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use crate::keystore::record::{self, Corrupt, Kind, Record};
+use crate::keystore::store::{Commit, Store, StoreFuture};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow, SqliteSynchronous,
+};
 use sqlx::{ConnectOptions, Connection, Row};
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
@@ -30,11 +32,17 @@ pub(super) const TABLES: &str = "BEGIN; \
     PRAGMA application_id = 0x4b4d494c; PRAGMA user_version = 2; COMMIT;";
 /// SQLite's `user_version`: the format of the tables.
 const FORMAT: i64 = record::TABLES as i64;
+/// Checks every page, and that the index and the rows go together.
+pub(super) const INTEGRITY: &str = "PRAGMA integrity_check(1)";
+/// Checks every page, those of the index among them, but not that the index goes with the rows.
+pub(super) const PAGES: &str = "PRAGMA quick_check(1)";
+/// Rows that wait for their reader.
+const ROWS_AHEAD: usize = 512;
 
 /// The embedded store.
 pub struct SqliteStore {
     path: PathBuf,
-    /// `None` after a failed try to open it again.
+    /// `None` while the store is read again, and from then on until the next commit.
     connection: Option<SqliteConnection>,
     files: Files,
     /// Whether the log may still hold removed secrets, because a reader prevented a checkpoint.
@@ -92,28 +100,16 @@ impl SqliteStore {
         Ok(store)
     }
 
-    /// Reads everything without changing anything.
-    ///
-    /// # Errors
-    /// [`KeystoreError`].
-    pub async fn read(path: &Path) -> Result<Contents, KeystoreError> {
-        let mut connection = open_to_read(path).await?;
-        let contents = contents(path, &mut connection).await;
-        // Closed here and not by a drop: while this connection is open, the writer cannot
-        // checkpoint the log.
-        connection
-            .close()
-            .await
-            .map_err(|error| damaged(path, &error))?;
-        contents
-    }
-
-    /// Opens for writing the store that [`Self::read`] has read.
+    /// Opens for writing a store that was read and verified.
     ///
     /// # Errors
     /// [`KeystoreError`].
     pub async fn connect(path: &Path) -> Result<Self, KeystoreError> {
-        let before = Files::at(path)?;
+        Self::connect_as(path, Files::at(path)?).await
+    }
+
+    /// Opens for writing the store that had these files when it was read.
+    async fn connect_as(path: &Path, before: Files) -> Result<Self, KeystoreError> {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .pragma("secure_delete", "ON")
@@ -265,7 +261,7 @@ impl Store for SqliteStore {
         Err(KeystoreError::Replaced { path })
     }
 
-    fn reopen(&mut self) -> StoreFuture<'_, Contents> {
+    fn let_go(&mut self) -> StoreFuture<'_, ()> {
         Box::pin(async {
             // While the name leads to another file, only the open files have the last changes.
             self.check_in_place()?;
@@ -276,15 +272,16 @@ impl Store for SqliteStore {
             }
             // SQLite removes the log when the last connection closes.
             self.files.log = None;
-            let contents = Self::read(&self.path).await?;
-            *self = Self::connect(&self.path).await?;
-            Ok(contents)
+            Ok(())
         })
     }
 
     fn commit(&mut self, commit: Commit) -> StoreFuture<'_, ()> {
         Box::pin(async {
             self.check_in_place()?;
+            if self.connection.is_none() {
+                *self = Self::connect_as(&self.path, self.files).await?;
+            }
             // The log may hold older records of removed secrets, also of a change whose checkpoint
             // failed.
             let empties_log = commit.takes_secrets || self.owes_checkpoint;
@@ -320,7 +317,10 @@ pub(super) async fn open_to_read(path: &Path) -> Result<SqliteConnection, Keysto
         path: path.to_owned(),
         source,
     })?;
-    let options = SqliteConnectOptions::new().filename(path).read_only(true);
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true)
+        .row_buffer_size(ROWS_AHEAD);
     let opened = options.connect().await;
     opened.map_err(|error| damaged(path, &error))
 }
@@ -353,21 +353,36 @@ async fn move_head(
     Ok(moved.execute(transaction).await?.rows_affected() == 1)
 }
 
-/// The whole content of an open store, if it is a store and its pages are intact.
-async fn contents(
+/// The head's row, if there is one.
+pub(super) async fn head(
     path: &Path,
     connection: &mut SqliteConnection,
-) -> Result<Contents, KeystoreError> {
-    let format = format_of(path, connection).await?;
-    check_pages(path, connection).await?;
-    let loaded = load(format, connection).await;
-    loaded.map_err(|error| match error {
-        sqlx::Error::Decode(kind) => KeystoreError::Corrupt {
-            path: path.to_owned(),
-            source: Corrupt::Kind(kind.to_string()),
-        },
-        error => damaged(path, &error),
-    })
+) -> Result<Option<Record>, KeystoreError> {
+    let statement = "SELECT revision, body FROM record WHERE kind = 'head' AND id = ''";
+    let found = sqlx::query(statement).fetch_optional(connection).await;
+    let head = found.and_then(|row| {
+        let head = |row: SqliteRow| {
+            Ok(Record {
+                kind: Kind::Head,
+                id: String::new(),
+                revision: revision(row.try_get(0)?),
+                body: row.try_get(1)?,
+            })
+        };
+        row.map(head).transpose()
+    });
+    head.map_err(|error| damaged(path, &error))
+}
+
+pub(super) fn no_head(path: &Path) -> KeystoreError {
+    KeystoreError::Corrupt {
+        path: path.to_owned(),
+        source: Corrupt::NoHead,
+    }
+}
+
+pub(super) fn revision(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
 }
 
 pub(super) async fn format_of(
@@ -392,12 +407,13 @@ pub(super) async fn format_of(
     }
 }
 
-/// Reads every page, including those of the indexes, which loading would not read.
+/// Reads every page, including those of the index, by [`INTEGRITY`] or [`PAGES`].
 pub(super) async fn check_pages(
     path: &Path,
     connection: &mut SqliteConnection,
+    statement: &'static str,
 ) -> Result<(), KeystoreError> {
-    let check = sqlx::query_scalar::<_, String>("PRAGMA integrity_check(1)");
+    let check = sqlx::query_scalar::<_, String>(statement);
     let found = check.fetch_one(&mut *connection).await;
     let bytes = sqlx::query_scalar::<_, i64>("SELECT page_size FROM pragma_page_size");
     let page_bytes = bytes.fetch_one(connection).await;
@@ -415,39 +431,6 @@ pub(super) async fn check_pages(
         path: path.to_owned(),
         reason,
     })
-}
-
-async fn load(format: u8, connection: &mut SqliteConnection) -> Result<Contents, sqlx::Error> {
-    let mut contents = Contents {
-        format,
-        ..Contents::default()
-    };
-    let rows = sqlx::query("SELECT kind, id, revision, body FROM record")
-        .fetch_all(&mut *connection)
-        .await?;
-    for row in rows {
-        contents.records.push(Record {
-            kind: kind(row.get(0))?,
-            id: row.get(1),
-            revision: u64::try_from(row.get::<i64, _>(2)).unwrap_or(0),
-            body: row.get(3),
-        });
-    }
-    if format == FORMAT_OF_OLD {
-        let rows = sqlx::query("SELECT kind, id, share FROM roster")
-            .fetch_all(connection)
-            .await?;
-        for row in rows {
-            let entry = (kind(row.get(0))?, row.get(1), row.get(2));
-            contents.roster.push(entry);
-        }
-    }
-    Ok(contents)
-}
-
-fn kind(name: &str) -> Result<Kind, sqlx::Error> {
-    name.parse()
-        .map_err(|_| sqlx::Error::Decode(name.to_owned().into()))
 }
 
 pub(super) fn damaged(path: &Path, error: &sqlx::Error) -> KeystoreError {

@@ -2,7 +2,6 @@
 //! that many daemons share, or a test's double.
 
 use crate::keystore::KeystoreError;
-use crate::keystore::format1::Roster;
 use crate::keystore::record::{Kind, Record};
 use std::pin::Pin;
 use uuid::Uuid;
@@ -13,17 +12,6 @@ pub(super) const REMEMBERED_REVISIONS: u64 = if cfg!(test) { 8 } else { 100_000 
 
 /// A future that a [`Store`] returns.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, KeystoreError>> + Send + 'a>>;
-
-/// The whole content of a store.
-#[derive(Default)]
-pub struct Contents {
-    /// The format of the tables.
-    pub format: u8,
-    /// All rows, including the head.
-    pub records: Vec<Record>,
-    /// The roster of a store of format 1; empty for others.
-    pub(super) roster: Roster,
-}
 
 /// One transaction.
 pub struct Commit {
@@ -74,8 +62,8 @@ pub trait Store: Send {
     /// # Errors
     /// [`KeystoreError::Replaced`] when they do not.
     fn check_in_place(&mut self) -> Result<(), KeystoreError>;
-    /// Closes the files, opens them again as a start does, and returns their content.
-    fn reopen(&mut self) -> StoreFuture<'_, Contents>;
+    /// Closes the files, which are then read again as at a start. The next commit opens them.
+    fn let_go(&mut self) -> StoreFuture<'_, ()>;
     /// Makes a change durable, if the head is still at the expected revision.
     fn commit(&mut self, commit: Commit) -> StoreFuture<'_, ()>;
     /// Closes the files.

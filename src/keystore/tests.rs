@@ -8,6 +8,8 @@ use crate::key::material::BackingKey;
 use crate::key::regions::{RegionNumber, RegionalId, Regions};
 use crate::key::{KeyId, KeyState, KmsKey};
 use crate::keystore::body::Entry;
+use crate::keystore::format1::Roster;
+use crate::keystore::reading::{Begun, Memory, Reading};
 use crate::keystore::record::{Corrupt, Head, Kind, Record, Sealer};
 use crate::keystore::store::Commit;
 use sqlx::{Connection, Row};
@@ -26,6 +28,7 @@ mod indexes;
 mod key_stores;
 mod keys;
 mod last_uses;
+mod pages;
 mod principals;
 mod related;
 mod rollback;
@@ -106,6 +109,55 @@ impl TestStore {
             .await
             .unwrap();
         connection.close().await.unwrap();
+    }
+}
+
+/// The whole content of a store, in memory.
+#[derive(Clone)]
+struct Contents {
+    /// The format of the tables.
+    format: u8,
+    /// All rows, including the head.
+    records: Vec<Record>,
+    /// Of a store of format 1.
+    roster: Roster,
+}
+
+impl Contents {
+    async fn of(path: &Path) -> Self {
+        let place = Place::File(path.to_owned());
+        let mut reading = Reading::start(place).await.unwrap();
+        let (format, roster) = (reading.format(), reading.take_roster());
+        let mut records = vec![reading.head().clone()];
+        while let Some(more) = reading.records().await.unwrap() {
+            records.extend(more);
+        }
+        Self {
+            format,
+            records,
+            roster,
+        }
+    }
+
+    fn begun(mut self) -> (Begun, Vec<Record>) {
+        let mut records = self.records.iter();
+        let head = records.position(|record| record.kind == Kind::Head);
+        let begun = Begun {
+            format: self.format,
+            head: self.records.remove(head.unwrap()),
+            roster: self.roster,
+        };
+        (begun, self.records)
+    }
+
+    async fn verified(self, root: &RootKey) -> Result<Loaded, Corrupt> {
+        let read = Memory(Arc::new(move || Ok(self.clone().begun())));
+        let reading = Reading::start(Place::Memory(read)).await.unwrap();
+        let loaded = Loaded::verify(reading, root, &regions()).await;
+        loaded.map_err(|error| match error {
+            KeystoreError::Corrupt { source, .. } => source,
+            other => panic!("refused for another reason: {other}"),
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use crate::crypto::entropy::Entropy;
 use crate::file::open;
 use crate::key::regions::Regions;
 use crate::keystore::loaded::Loaded;
+use crate::keystore::reading::{Place, Reading};
 use crate::keystore::record::{FORMAT, FORMAT_OF_OLD, Head, Record};
 use crate::keystore::sqlite::SqliteStore;
 use crate::keystore::{KeystoreError, RootKey, root_key};
@@ -69,10 +70,10 @@ async fn keep(
     // An empty file of the right mode, which SQLite fills.
     drop(open::anew(&unfinished, 0o600).map_err(io)?);
     store.copy_into(&unfinished).await?;
-    let contents = SqliteStore::read(&unfinished).await;
-    let contents = contents.map_err(|error| error.to_string())?;
-    let copied = Loaded::verify(contents, root, regions);
-    let copied = copied.map_err(|error| format!("the copy {error}"))?;
+    let reading = Reading::start(Place::File(unfinished.clone())).await;
+    let reading = reading.map_err(|error| error.to_string())?;
+    let copied = Loaded::verify(reading, root, regions).await;
+    let copied = copied.map_err(|error| format!("of the copy: {error}"))?;
     if copied.verified.head != loaded.verified.head {
         return Err(
             "the copy is not the store that was read: another process has changed it".to_owned(),

@@ -14,7 +14,8 @@
 use crate::clock::Clock;
 use crate::crypto::entropy::Entropy;
 use crate::key::regions::Regions;
-use crate::keystore::loaded::Verified;
+use crate::keystore::opening::Verified;
+use crate::keystore::reading::{Place, Reading};
 use crate::keystore::record::{self, Head, Record, Sealer, Term};
 use crate::keystore::seen::SeenFile;
 use crate::keystore::store::{Commit, Store};
@@ -40,6 +41,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 pub(super) struct Writer {
     pub(super) path: PathBuf,
     pub(super) store: Box<dyn Store>,
+    /// Where it is read again.
+    place: Place,
     sealer: Arc<Sealer>,
     head: Head,
     /// The head's row in the store, if this process has read or written it there.
@@ -88,7 +91,7 @@ pub(super) struct Retry {
 impl Writer {
     pub(super) fn new(
         path: PathBuf,
-        mut store: Box<dyn Store>,
+        (mut store, place): (Box<dyn Store>, Place),
         sealer: Arc<Sealer>,
         head: Head,
         terms: Terms,
@@ -99,6 +102,7 @@ impl Writer {
         Self {
             path,
             store,
+            place,
             sealer,
             head,
             sealed_head: None,
@@ -202,14 +206,9 @@ impl Writer {
         &mut self,
         context: &WriteContext<'_>,
     ) -> Result<Option<Snapshot>, KeystoreError> {
-        let contents = self.store.reopen().await?;
-        let verified =
-            Verified::again(&contents, &self.sealer, context.regions).map_err(|source| {
-                KeystoreError::Corrupt {
-                    path: self.path.clone(),
-                    source,
-                }
-            })?;
+        self.store.let_go().await?;
+        let reading = Reading::start(self.place.clone()).await?;
+        let verified = Verified::again(reading, &self.sealer, context.regions).await?;
         // A sound store that is older than this process's last commit is another file.
         if verified.head.revision < self.head.revision {
             let path = self.path.clone();

@@ -185,15 +185,12 @@ fn page<'s>(
     if !filter::takes_keys(input.types()) {
         return (page, None);
     }
-    let (account, region) = (attempt.principal.account, attempt.region);
-    let after = after.map(|id| region.id(id));
+    let (account, region) = (attempt.principal.account, attempt.region.number);
     let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-    let all = attempt.snapshot.keys.range((start, Bound::Unbounded));
-    let passing = all.map(|(_, entry)| entry).filter(|entry| {
-        let tags = &entry.key.tags;
-        let is_here = entry.key.account == account && entry.key.region == region.number;
-        is_here && !tags.is_empty() && filter::all_pass(input.filters(), tags)
-    });
+    let tagged = attempt.snapshot.tagged_keys(region, account).into_iter();
+    let all = tagged.flat_map(|keys| keys.range((start, Bound::Unbounded)));
+    let passing = all.map(|(_, entry)| entry);
+    let passing = passing.filter(|entry| filter::all_pass(input.filters(), &entry.key.tags));
     let mut tags = 0;
     for entry in passing {
         tags += entry.key.tags.len();

@@ -64,9 +64,7 @@ fn list(
 ) -> Result<Reply, ApiError> {
     let paging = Paging::of_listing(listing, attempt.now);
     let after: Option<String> = paging.read(token)?;
-    let account = attempt.principal.account;
-    let keys = attempt.snapshot.keys.values();
-    let keys = keys.filter(|entry| entry.key.account == account);
+    let keys = attempt.snapshot.all_tagged_keys(attempt.principal.account);
     let texts = keys.flat_map(|entry| &entry.key.tags).filter_map(&text);
     let mut first = BTreeSet::new();
     for text in texts.filter(|text| after.as_ref().is_none_or(|after| *text > after)) {

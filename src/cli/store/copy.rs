@@ -59,6 +59,10 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<St
                 "a store is copied from a file into a database, or back: to have a database of it elsewhere, use pg_dump and pg_restore",
             ));
         }
+        #[cfg(test)]
+        (Place::Memory(_), _) | (_, Place::Memory(_)) => {
+            return Err(Failure::usage("only tests have stores in memory"));
+        }
     };
     forbid_leaks();
     let root_key = &config.store.root_key;

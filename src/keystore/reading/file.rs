@@ -1,15 +1,16 @@
 //! Reads an SQLite file in one transaction.
 
 use crate::keystore::KeystoreError;
-use crate::keystore::reading::{Gone, Out, Pages, row};
-use crate::keystore::record::{Corrupt, Kind, Record};
-use crate::keystore::sqlite::{check_pages, damaged, format_of, open_to_read};
+use crate::keystore::format1::Roster;
+use crate::keystore::reading::{self, Begun, Gone, Out, Pages};
+use crate::keystore::sqlite::{
+    INTEGRITY, check_pages, damaged, format_of, head, no_head, open_to_read, revision,
+};
 use futures_util::TryStreamExt;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection, Row, SqliteConnection};
 use std::path::Path;
 
-const HEAD: &str = "SELECT revision, body FROM record WHERE kind = 'head' AND id = ''";
 /// The primary key has this order.
 const OTHERS: &str = "SELECT kind, id, revision, body FROM record \
     WHERE NOT (kind = 'head' AND id = '') ORDER BY kind, id";
@@ -33,27 +34,20 @@ async fn rows(
     let mut transaction = connection.begin().await.map_err(failed)?;
     let format = format_of(path, &mut transaction).await?;
     if pages == Pages::Checked {
-        check_pages(path, &mut transaction).await?;
+        check_pages(path, &mut transaction, INTEGRITY).await?;
     }
-    let head = sqlx::query(HEAD).fetch_optional(&mut *transaction).await;
-    let head = head
-        .map_err(failed)?
-        .ok_or_else(|| KeystoreError::Corrupt {
-            path: path.to_owned(),
-            source: Corrupt::NoHead,
-        })?;
-    let head = Record {
-        kind: Kind::Head,
-        id: String::new(),
-        revision: number(&head, 0),
-        body: head.get(1),
+    let head = head(path, &mut transaction).await?;
+    let begun = Begun {
+        format,
+        head: head.ok_or_else(|| no_head(path))?,
+        roster: Roster::new(),
     };
-    if let Err(Gone) = out.head(format, head) {
+    if let Err(Gone) = out.begin(begun) {
         return Ok(());
     }
     let mut rows = sqlx::query(OTHERS).fetch(&mut *transaction);
     while let Some(found) = rows.try_next().await.map_err(failed)? {
-        let found = row(found.get(0), found.get(1), number(&found, 2), found.get(3));
+        let found = row_of(&found).map_err(failed)?;
         if let Err(Gone) = out.row(found).await {
             return Ok(());
         }
@@ -61,6 +55,9 @@ async fn rows(
     Ok(())
 }
 
-fn number(row: &SqliteRow, at: usize) -> u64 {
-    u64::try_from(row.get::<i64, _>(at)).unwrap_or(0)
+/// A row that begins with kind, id, revision and body.
+pub(super) fn row_of(row: &SqliteRow) -> Result<reading::Row, sqlx::Error> {
+    let revision = revision(row.try_get(2)?);
+    let (id, body) = (row.try_get(1)?, row.try_get(3)?);
+    Ok(reading::row(row.try_get(0)?, id, revision, body))
 }

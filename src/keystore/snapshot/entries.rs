@@ -9,17 +9,22 @@ use crate::keystore::entry::{Alias, KeyDraft, KeyEntry, PrincipalEntry};
 use crate::keystore::key_store::KeyStoreEntry;
 use crate::keystore::last_use::{LastUses, UsesRecord};
 use crate::keystore::record::Corrupt;
-use crate::keystore::snapshot::Place;
+use crate::keystore::snapshot::{Place, due};
 use crate::policy::grant::GrantId;
 use crate::policy::{Grant, KeyPolicy, PrincipalName};
 use std::sync::Arc;
 
 impl Snapshot {
-    pub(in crate::keystore) fn put_key(&mut self, mut entry: KeyEntry) {
+    /// Notes in an entry whether its custom key store is connected.
+    pub(super) fn note_connection(&self, entry: &mut KeyEntry) {
         if let Some(store) = &mut entry.key.key_store {
             let found = self.key_stores.get(&store.id);
             store.is_connected = found.is_some_and(|store| store.is_connected());
         }
+    }
+
+    pub(in crate::keystore) fn put_key(&mut self, mut entry: KeyEntry) {
+        self.note_connection(&mut entry);
         let (id, place) = (entry.key.regional_id(), Place::of(&entry.key));
         self.remove_key(id);
         *self.key_states.entry(entry.key.state_name()).or_default() += 1;
@@ -29,6 +34,13 @@ impl Snapshot {
         if let Some(store) = &entry.key.key_store {
             let in_store = self.stored_keys.get_or_default(store.id);
             in_store.insert(id, Arc::clone(&entry));
+        }
+        if !entry.key.tags.is_empty() {
+            let tagged = self.tagged_keys.get_or_default(place);
+            tagged.insert(id.id, Arc::clone(&entry));
+        }
+        for place in due::places(&entry.key) {
+            self.due.insert(place, Arc::clone(&entry));
         }
         self.keys.insert(id, entry);
     }
@@ -42,6 +54,12 @@ impl Snapshot {
         self.listed_keys.remove_within(&place, &id.id);
         if let Some(store) = &entry.key.key_store {
             self.stored_keys.remove_within(&store.id, &id);
+        }
+        if !entry.key.tags.is_empty() {
+            self.tagged_keys.remove_within(&place, &id.id);
+        }
+        for place in due::places(&entry.key) {
+            self.due.remove(&place);
         }
     }
 
@@ -78,11 +96,9 @@ impl Snapshot {
 
     /// Refuses a store that was read, in which a key's custom key store is missing.
     pub(in crate::keystore) fn check_key_stores(&self) -> Result<(), Corrupt> {
-        let is_orphan = |entry: &&Arc<KeyEntry>| {
-            let store = entry.key.key_store.as_ref();
-            store.is_some_and(|store| !self.key_stores.contains_key(&store.id))
-        };
-        match self.keys.values().find(is_orphan) {
+        let mut stores = self.stored_keys.iter();
+        let orphans = stores.find(|(store, _)| !self.key_stores.contains_key(*store));
+        match orphans.and_then(|(_, keys)| keys.values().next()) {
             None => Ok(()),
             Some(entry) => Err(Corrupt::KeyStore(entry.arn.clone())),
         }
@@ -193,6 +209,6 @@ impl Snapshot {
 }
 
 /// The principal by whose name a grant is listed as one that it retires.
-fn retiring_principal(grant: &Grant) -> Option<&PrincipalName> {
+pub(super) fn retiring_principal(grant: &Grant) -> Option<&PrincipalName> {
     grant.parameters.retiring_principal()?.principal()
 }

@@ -35,7 +35,7 @@ async fn store_1_a_store_of_format_1_is_verified_as_it_was_and_rewritten() {
     assert!(snapshot.keys[&id].current().is_some() && snapshot.audit_head("").is_some());
     apply(&store, vec![Change::RemoveKey(id)]).await.unwrap();
     store.close().await.unwrap();
-    let contents = SqliteStore::read(&place.path()).await.unwrap();
+    let contents = Contents::of(&place.path()).await;
     assert_eq!((contents.format, contents.roster.len()), (2, 0));
     let mut tables = connection(&place.path()).await;
     let names: Vec<String> =
@@ -70,7 +70,7 @@ async fn store_1_an_upgrade_leaves_a_copy_that_the_release_before_opens() {
     // What an upgrade that was killed has left.
     std::fs::write(copy.with_added_extension("new"), "unfinished").unwrap();
     place.open().await.unwrap().close().await.unwrap();
-    let contents = SqliteStore::read(&copy).await.unwrap();
+    let contents = Contents::of(&copy).await;
     assert_eq!((contents.format, contents.roster.is_empty()), (1, false));
     let mode = std::fs::metadata(&copy).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -105,8 +105,8 @@ async fn store_1_without_room_for_the_copy_the_store_is_not_upgraded() {
 #[tokio::test]
 async fn store_1_rewriting_that_does_not_end_leaves_format_1() {
     let place = of_old();
-    let contents = SqliteStore::read(&place.path()).await.unwrap();
-    let loaded = Loaded::verify(contents, &place.root, &regions()).unwrap();
+    let contents = Contents::of(&place.path()).await;
+    let loaded = contents.verified(&place.root).await.unwrap();
     assert_eq!(loaded.format, 1);
     let head = Head {
         revision: 9,
@@ -117,8 +117,8 @@ async fn store_1_rewriting_that_does_not_end_leaves_format_1() {
     let failed = store.rewrite(7, head).await;
     assert!(matches!(failed, Err(KeystoreError::Conflict { .. })));
     Box::new(store).close().await.unwrap();
-    let contents = SqliteStore::read(&place.path()).await.unwrap();
-    assert!(Loaded::verify(contents, &place.root, &regions()).is_ok());
+    let contents = Contents::of(&place.path()).await;
+    assert!(contents.verified(&place.root).await.is_ok());
     place.open().await.unwrap().close().await.unwrap();
 }
 
@@ -162,6 +162,7 @@ fn format_1_knows_its_own_terms_alone() {
     let listed = record::term(&place.root.subkey("head terms"), &record).to_vec();
     let roster = vec![(Kind::Alias, "x".to_owned(), listed)];
     let head = Head::first();
-    let found = format1::verify(&place.root, &head, &[&record], &roster);
+    let key = format1::term_key(&place.root);
+    let found = format1::verify(&key, &head, &[record], &roster);
     assert!(matches!(found, Err(Corrupt::Replaced(..))));
 }

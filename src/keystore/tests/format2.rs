@@ -80,8 +80,8 @@ async fn store_1_rows_of_a_store_of_format_2_that_were_touched_are_named() {
 async fn store_1_another_head_of_the_revision_that_was_seen_is_refused() {
     let (place, _) = filled().await;
     let kept = std::fs::read(place.path()).unwrap();
-    let contents = SqliteStore::read(&place.path()).await.unwrap();
-    let loaded = Loaded::verify(contents, &place.root, &regions()).unwrap();
+    let contents = Contents::of(&place.path()).await;
+    let loaded = contents.verified(&place.root).await.unwrap();
     let head = loaded.verified.head;
     let other = loaded.sealer.seal_head(&head, &Entropy::os()).unwrap();
     let mut store = connection(&place.path()).await;

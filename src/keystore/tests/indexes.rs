@@ -1,7 +1,9 @@
 //! The indexes of a snapshot, and what they share with those before it.
 
 use super::*;
-use crate::key::UNAVAILABLE;
+use crate::key::rotation::RotationSchedule;
+use crate::key::{Tag, UNAVAILABLE};
+use crate::keystore::Due;
 use crate::policy::PrincipalName;
 
 /// Whether every index says what the entries say.
@@ -19,6 +21,7 @@ fn check(snapshot: &Snapshot) {
         let listed = snapshot.listed_keys(region, account).unwrap();
         assert!(listed.keys().eq(&ids));
     }
+    check_dates_and_tags(snapshot);
     let shown = metrics.render();
     for state in <KeyState as strum::VariantNames>::VARIANTS
         .iter()
@@ -52,6 +55,111 @@ fn check(snapshot: &Snapshot) {
     }
     let listed = snapshot.aliases(RegionNumber::HOME, account());
     assert_eq!(listed.map_or(0, |aliases| aliases.len()), aliases);
+}
+
+/// When something comes to a key, by what the key says.
+fn date(due: Due, key: &KmsKey) -> Option<Timestamp> {
+    match (due, key.state) {
+        (Due::Deletion, KeyState::PendingDeletion { deletion_date }) => Some(deletion_date),
+        (Due::Deletion, _) => None,
+        (Due::Expiry, _) => {
+            let dates = key.imports.iter().filter(|import| import.present);
+            dates.filter_map(|import| import.valid_to).min()
+        }
+        (Due::Rotation, KeyState::Enabled) if !key.is_replica() => Some(key.rotation?.next_date),
+        (Due::Rotation, _) => None,
+    }
+}
+
+fn check_dates_and_tags(snapshot: &Snapshot) {
+    for now in [0, 8, 9, 10, 11, u64::MAX].map(Timestamp) {
+        for due in [Due::Deletion, Due::Expiry, Due::Rotation] {
+            let dates = snapshot.keys.values().filter_map(|entry| {
+                let date = date(due, &entry.key).filter(|date| *date <= now)?;
+                Some((date, entry.key.regional_id()))
+            });
+            let mut walked: Vec<_> = dates.collect();
+            walked.sort();
+            let found = snapshot.due(due, now).map(|entry| entry.key.regional_id());
+            assert!(
+                found.eq(walked.iter().map(|(_, id)| *id)),
+                "{due:?} {now:?}"
+            );
+        }
+    }
+    let tagged = snapshot.keys.values();
+    let tagged = tagged.filter(|entry| !entry.key.tags.is_empty());
+    let tagged: Vec<_> = tagged.map(|entry| entry.key.regional_id()).collect();
+    let all = snapshot.all_tagged_keys(account());
+    assert!(all.map(|entry| entry.key.regional_id()).eq(tagged.clone()));
+    let listed = snapshot.tagged_keys(RegionNumber::HOME, account());
+    let listed = listed.into_iter().flat_map(|keys| keys.keys());
+    assert!(listed.copied().eq(tagged.iter().map(|id| id.id)));
+}
+
+#[tokio::test]
+async fn dates_and_tags_of_keys_are_found_without_a_walk() {
+    let (place, store) = TestStore::created().await;
+    let drafts = [0; 4].map(|_| draft(KeyState::Enabled));
+    let ids = drafts.each_ref().map(|draft| draft.key.regional_id());
+    apply(&store, drafts.map(Change::PutKey).into())
+        .await
+        .unwrap();
+    let put = async |store: &Keystore, at: usize, with: &dyn Fn(KmsKey) -> KmsKey| {
+        let entry = Arc::clone(&store.snapshot().keys[&ids[at]]);
+        let draft = entry.with_key(with(entry.key.clone()));
+        apply(store, vec![Change::PutKey(draft)]).await.unwrap();
+        check(&store.snapshot());
+    };
+    let tags = |key: KmsKey| KmsKey {
+        tags: vec![Tag {
+            key: "a".to_owned(),
+            value: String::new(),
+        }],
+        ..key
+    };
+    let rotated = |date| {
+        move |key: KmsKey| KmsKey {
+            rotation: Some(RotationSchedule {
+                period_days: 90,
+                next_date: Timestamp(date),
+            }),
+            ..key
+        }
+    };
+    let state = |state| move |key: KmsKey| KmsKey { state, ..key };
+    put(&store, 0, &tags).await;
+    put(&store, 1, &tags).await;
+    put(&store, 0, &rotated(10)).await;
+    put(&store, 1, &rotated(9)).await;
+    put(&store, 2, &state(due_at(9))).await;
+    put(&store, 3, &state(due_at(8))).await;
+    let found = |due| {
+        let snapshot = store.snapshot();
+        let found = snapshot.due(due, Timestamp(10));
+        found
+            .map(|entry| entry.key.regional_id())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(found(Due::Rotation), [ids[1], ids[0]]);
+    assert_eq!(found(Due::Deletion), [ids[3], ids[2]]);
+    put(&store, 0, &rotated(11)).await;
+    put(&store, 1, &state(KeyState::Disabled)).await;
+    put(&store, 2, &state(KeyState::Enabled)).await;
+    assert_eq!(found(Due::Rotation), []);
+    assert_eq!(found(Due::Deletion), [ids[3]]);
+    store.close().await.unwrap();
+    let store = place.open().await.unwrap();
+    check(&store.snapshot());
+    put(&store, 0, &|key| KmsKey {
+        tags: Vec::new(),
+        ..key
+    })
+    .await;
+    for id in ids {
+        apply(&store, vec![Change::RemoveKey(id)]).await.unwrap();
+        check(&store.snapshot());
+    }
 }
 
 const APP: &str = "arn:aws:iam::111122223333:role/path/App";

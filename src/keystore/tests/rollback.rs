@@ -128,7 +128,7 @@ async fn copies(kinds: &[Kind], each: usize) -> Copies {
     for (round, rows) in (0..).zip(&mut rounds) {
         apply(&store, population.changes(round)).await.unwrap();
         store.close().await.unwrap();
-        let contents = SqliteStore::read(&place.path()).await.unwrap();
+        let contents = Contents::of(&place.path()).await;
         let named = |record: Record| ((record.kind, record.id.clone()), record);
         *rows = contents.records.into_iter().map(named).collect();
         store = place.open().await.unwrap();
@@ -141,7 +141,7 @@ fn format_2(rows: &Rows) -> Contents {
     Contents {
         format: TABLES,
         records: rows.values().cloned().collect(),
-        ..Contents::default()
+        roster: Vec::new(),
     }
 }
 
@@ -150,7 +150,8 @@ fn format_1(root: &RootKey, rows: &Rows) -> Contents {
     let key = root.subkey("head sum");
     let mut contents = Contents {
         format: FORMAT_OF_OLD,
-        ..Contents::default()
+        records: Vec::new(),
+        roster: Vec::new(),
     };
     let mut sum = [0; 32];
     for record in rows.values().filter(|record| record.kind != Kind::Head) {
@@ -236,8 +237,8 @@ fn put_back(contents: &mut Contents, old: &Contents, names: &[(Kind, String)]) {
     }
 }
 
-fn verify(copies: &Copies, contents: Contents) -> Result<Loaded, Corrupt> {
-    Loaded::verify(contents, &copies.place.root, &regions())
+async fn verify(copies: &Copies, contents: Contents) -> Result<Loaded, Corrupt> {
+    contents.verified(&copies.place.root).await
 }
 
 /// The head of a set that is not the one of the last round.
@@ -270,12 +271,14 @@ async fn store_1_the_equations_that_format_1_fell_to_put_nothing_back() {
 
             let mut forged = format_1(root, new);
             put_back(&mut forged, &old_1, &names);
-            let found = verify(&copies, forged).map_err(|error| error.to_string());
+            let found = verify(&copies, forged)
+                .await
+                .map_err(|error| error.to_string());
             is_old(&found.unwrap().verified.snapshot, target);
 
             let mut forged = format_2(new);
             put_back(&mut forged, &format_2(old), &names);
-            is_set(verify(&copies, forged));
+            is_set(verify(&copies, forged).await);
         }
     }
 }
@@ -300,7 +303,7 @@ async fn store_1_no_selection_of_older_records_stands_for_the_last_ones() {
     const FEW: usize = 20;
     let copies = copies(&MANY, FEW).await;
     let [first, second, last] = &copies.rounds;
-    assert!(verify(&copies, format_2(last)).is_ok());
+    assert!(verify(&copies, format_2(last)).await.is_ok());
     let names = |kind: Kind, count: usize| -> Vec<(Kind, String)> {
         let of_kind = last.keys().filter(|name| name.0 == kind);
         of_kind.take(count).cloned().collect()
@@ -312,7 +315,7 @@ async fn store_1_no_selection_of_older_records_stands_for_the_last_ones() {
                 let mut forged = format_2(last);
                 put_back(&mut forged, &format_2(first), &names(kind, count));
                 put_back(&mut forged, &format_2(second), &names(other, beside));
-                is_set(verify(&copies, forged));
+                is_set(verify(&copies, forged).await);
             }
         }
     }
@@ -324,14 +327,14 @@ async fn store_1_no_selection_of_older_records_stands_for_the_last_ones() {
             .cloned()
             .collect();
         put_back(&mut forged, &format_2(old), &all);
-        is_set(verify(&copies, forged));
+        is_set(verify(&copies, forged).await);
     }
     // Dropped, of each kind.
     for name in last.keys().filter(|name| name.0 != Kind::Head).step_by(7) {
         let mut forged = format_2(last);
         let is = |record: &Record| (record.kind, &record.id) == (name.0, &name.1);
         forged.records.retain(|record| !is(record));
-        is_set(verify(&copies, forged));
+        is_set(verify(&copies, forged).await);
     }
     // There twice, in one version and in two: a sum would not show a pair.
     for old in [first, last] {
@@ -340,7 +343,7 @@ async fn store_1_no_selection_of_older_records_stands_for_the_last_ones() {
         for _ in 0..2 {
             forged.records.push(old[name].clone());
         }
-        let found = verify(&copies, forged).err();
+        let found = verify(&copies, forged).await.err();
         assert_eq!(found, Some(Corrupt::Twice(name.0, name.1.clone())));
     }
     // Two rows' bodies swapped; one of a later revision than the head's.
@@ -353,18 +356,18 @@ async fn store_1_no_selection_of_older_records_stands_for_the_last_ones() {
     let (one, two) = (at(&keys[0]).unwrap(), at(&keys[1]).unwrap());
     let body = std::mem::take(&mut forged.records[one].body);
     forged.records[one].body = std::mem::replace(&mut forged.records[two].body, body);
-    let found = verify(&copies, forged).err();
+    let found = verify(&copies, forged).await.err();
     assert!(matches!(found, Some(Corrupt::Record(Kind::Key, ..))));
     let mut older = first.clone();
     older.insert(keys[0].clone(), last[&keys[0]].clone());
-    let found = verify(&copies, format_2(&older)).err();
+    let found = verify(&copies, format_2(&older)).await.err();
     assert!(matches!(found, Some(Corrupt::Newer(Kind::Key, _, 4))));
 }
 
 #[tokio::test]
 async fn store_1_a_record_that_was_deleted_does_not_come_back() {
     let (place, _) = filled().await;
-    let before = SqliteStore::read(&place.path()).await.unwrap();
+    let before = Contents::of(&place.path()).await;
     let store = place.open().await.unwrap();
     let name = "alias/containers".parse().unwrap();
     apply(
@@ -374,11 +377,11 @@ async fn store_1_a_record_that_was_deleted_does_not_come_back() {
     .await
     .unwrap();
     store.close().await.unwrap();
-    let mut forged = SqliteStore::read(&place.path()).await.unwrap();
+    let mut forged = Contents::of(&place.path()).await;
     let mut records = before.records.into_iter();
     let alias = records.find(|record| record.kind == Kind::Alias).unwrap();
     forged.records.push(alias);
-    let found = Loaded::verify(forged, &place.root, &regions()).err();
+    let found = forged.verified(&place.root).await.err();
     assert_eq!(
         found,
         Some(Corrupt::Set {
@@ -405,7 +408,7 @@ async fn store_1_what_lies_in_a_row_when_it_is_replaced_does_not_enter_the_sum()
     // While the daemon runs, the row of before is put in the place of the one that it wrote.
     let copy = place.folder.path().join("old.sqlite");
     std::fs::write(&copy, old).unwrap();
-    let was = SqliteStore::read(&copy).await.unwrap();
+    let was = Contents::of(&copy).await;
     let id = ids[0].id.to_string();
     let mut records = was.records.into_iter();
     let row = records

@@ -15,7 +15,8 @@
 use crate::key::KeyId;
 use crate::key::regions::{RegionalId, Regions, Unnamed};
 use crate::keystore::body::{self, Entry};
-use crate::keystore::loaded::Verified;
+use crate::keystore::opening::Verified;
+use crate::keystore::reading::Reading;
 use crate::keystore::record::{self, Corrupt, Head, Kind, Record, Term};
 use crate::keystore::store::{Changed, Changes, REMEMBERED_REVISIONS};
 use crate::keystore::terms::Name;
@@ -235,11 +236,13 @@ impl Writer {
             }
             terms.push((name, term));
         }
-        related::relate(&mut next).ok()?;
-        next.check_key_stores().ok()?;
         let keys = terms.iter().filter(|(name, _)| name.0 == Kind::Key);
         let keys = keys.filter_map(|(name, _)| regions.read_key(&name.1).ok());
-        let keys = keep_fences(current, &mut next, keys);
+        let keys: Vec<RegionalId> = keys.collect();
+        let ids = keys.iter().map(|key| key.id).collect();
+        related::relate_changed(&mut next, &ids).ok()?;
+        next.check_key_stores().ok()?;
+        let keys = keep_fences(current, &mut next, keys.into_iter());
         for (name, term) in terms {
             match term {
                 Some(term) => drop(self.terms.insert(&name, term)),
@@ -255,14 +258,12 @@ impl Writer {
         history: History,
         regions: &Regions,
     ) -> Result<(Snapshot, BTreeSet<KeyId>), KeystoreError> {
-        let contents = self.store.reopen().await?;
-        let row = contents.records.iter().find(|one| one.kind == Kind::Head);
-        let row = row.cloned();
-        let row = row.ok_or_else(|| self.corrupt(Corrupt::NoHead))?;
-        let verified = self
-            .newer_head(&row)
-            .and_then(|_newer| Verified::again(&contents, &self.sealer, regions));
-        let verified = verified.map_err(|source| self.corrupt(source))?;
+        self.store.let_go().await?;
+        let reading = Reading::start(self.place.clone()).await?;
+        let row = reading.head().clone();
+        self.newer_head(&row)
+            .map_err(|source| self.corrupt(source))?;
+        let verified = Verified::again(reading, &self.sealer, regions).await?;
         if let History::Other = history {
             self.is_forked = true;
             return Err(self.forked());

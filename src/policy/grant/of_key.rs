@@ -53,6 +53,25 @@ impl Grantee {
 }
 
 impl KeyGrants {
+    /// These grants, which come in the order of their ids.
+    #[must_use]
+    pub fn of_sorted(grants: Vec<Arc<Grant>>) -> Self {
+        let of_grantee = |grant: &Arc<Grant>| ((Grantee::of(grant), grant.id), Arc::clone(grant));
+        let mut by_grantee: Vec<_> = grants.iter().map(of_grantee).collect();
+        by_grantee.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        let of_name = |grant: &Arc<Grant>| {
+            let name = grant.parameters.name()?;
+            Some(((name.clone(), grant.id), Arc::clone(grant)))
+        };
+        let mut by_name: Vec<_> = grants.iter().filter_map(of_name).collect();
+        by_name.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        Self {
+            by_id: GrantMap::of_sorted(grants.into_iter().map(|grant| (grant.id, grant))),
+            by_grantee: GrantMap::of_sorted(by_grantee),
+            by_name: GrantMap::of_sorted(by_name),
+        }
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
