@@ -106,12 +106,12 @@ impl Copy<'_> {
                 from,
                 is_backup,
                 to,
-            } => self.into_database(from, *is_backup, to, progress).await,
-            Way::IntoFile { from, to } => self.into_file(from, to, progress).await,
+            } => self.to_database(from, *is_backup, to, progress).await,
+            Way::IntoFile { from, to } => self.to_file(from, to, progress).await,
         }
     }
 
-    async fn into_database(
+    async fn to_database(
         &self,
         from: &Path,
         is_backup: bool,
@@ -157,7 +157,7 @@ impl Copy<'_> {
         Ok(copied(&carried, written, node))
     }
 
-    async fn into_file(
+    async fn to_file(
         &self,
         from: &Access,
         to: &Path,
