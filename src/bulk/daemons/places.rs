@@ -212,7 +212,7 @@ mod tests {
     fn when_all_are_away_the_one_whose_rest_ends_first_is_tried_first() {
         let mut places = Places::new(3);
         for endpoint in [2, 0, 1] {
-            let later = NOW + 10 * SECOND * (endpoint as u32 % 2);
+            let later = NOW + 10 * SECOND * u32::from(endpoint == 1);
             assert!(!places.lost(later, at(endpoint)), "it never answered");
         }
         places.lost(NOW, at(2));
