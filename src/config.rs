@@ -2,10 +2,10 @@
 //!
 //! Settings come from a TOML file, then from `KEYMILL_SECTION__KEY` variables of the environment,
 //! then from flags; the last one that names a key wins. Relative paths are relative to the folder
-//! of the file, whatever their source; a file that is only read may be a credential of systemd
-//! ([`credentials`]). Every mistake is reported in one run, with its place, its
-//! key and the allowed values. The sample file, `config/keymill.toml`, is the manual; a test
-//! compares it with the defaults and with the ranges of [`allowed`].
+//! of the file, whatever their source; a file that is only read may be a credential of systemd.
+//! Every mistake is reported in one run, with its place, its key and the allowed values. The sample
+//! file, `config/keymill.toml`, is the manual; a test compares it with the defaults and with the
+//! ranges of [`allowed`].
 //!
 //! This module does not open anything that a setting names.
 
