@@ -19,7 +19,9 @@ use keymill::keystore::freshness::Look;
 use keymill::keystore::last_use::{LastUse, UsesShard};
 use keymill::keystore::postgres::{Access, PostgresWatch};
 use keymill::keystore::store::Watch;
-use keymill::keystore::{Alias, Change, KeyDraft, Keystore, KeystoreError, RootKey, SharedStore};
+use keymill::keystore::{
+    Alias, Change, KeyDraft, Keystore, KeystoreError, RootKey, RootKeyFile, SharedStore,
+};
 use keymill::metrics::Metrics;
 use keymill::operation::Operation;
 use std::collections::{BTreeMap, BTreeSet};
@@ -142,7 +144,9 @@ struct Bench<'a> {
 impl<'a> Bench<'a> {
     fn on(server: &'a Server) -> Self {
         let (folder, entropy) = (tempfile::tempdir().unwrap(), Arc::new(Entropy::os()));
-        let root = RootKey::create(&folder.path().join("root.key"), &entropy).unwrap();
+        let root = RootKeyFile::clear(&folder.path().join("root.key"))
+            .create(&entropy)
+            .unwrap();
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         Self {
             server,

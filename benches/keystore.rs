@@ -21,7 +21,7 @@ use keymill::key::arn::AccountId;
 use keymill::key::material::BackingKey;
 use keymill::key::regions::{RegionalId, Regions};
 use keymill::key::{KeyId, KeyState, KmsKey};
-use keymill::keystore::{Alias, Change, KeyDraft, Keystore, KeystoreError, RootKey};
+use keymill::keystore::{Alias, Change, KeyDraft, Keystore, KeystoreError, RootKeyFile};
 use keymill::metrics::Metrics;
 use keymill::operation::Action;
 use keymill::policy::grant::{Draft, GrantId, Named};
@@ -129,7 +129,9 @@ fn of_size(keys: usize, grants: usize) -> Vec<Measured> {
 
 fn fill(folder: &Path, keys: usize, grants: usize) {
     let (runtime, entropy) = (runtime(), Arc::new(Entropy::os()));
-    let root = RootKey::create(&folder.join("root.key"), &entropy).unwrap();
+    let root = RootKeyFile::clear(&folder.join("root.key"))
+        .create(&entropy)
+        .unwrap();
     let metrics = Arc::new(Metrics::new().unwrap());
     let path = folder.join("keystore.db");
     let created = Keystore::create(&path, &root, regions(), Arc::clone(&entropy), metrics);
@@ -150,7 +152,7 @@ fn fill(folder: &Path, keys: usize, grants: usize) {
 /// What the process of a round measures.
 fn measured(folder: &Path) -> [f64; 7] {
     let (runtime, entropy) = (runtime(), Arc::new(Entropy::os()));
-    let root = RootKey::read(&folder.join("root.key")).unwrap();
+    let root = RootKeyFile::clear(&folder.join("root.key")).read().unwrap();
     let (metrics, path) = (
         Arc::new(Metrics::new().unwrap()),
         folder.join("keystore.db"),

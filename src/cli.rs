@@ -49,6 +49,7 @@ mod provision;
 mod restore;
 #[cfg(feature = "bulk")]
 mod rewrap;
+mod root;
 mod serve;
 mod status;
 mod store;
@@ -123,6 +124,9 @@ enum Command {
     /// Check stores, and copy them
     #[command(subcommand)]
     Store(store::Command),
+    /// Seal the root key, share it, and put it together again
+    #[command(subcommand)]
+    Root(root::Command),
     /// Verify the audit log
     #[command(subcommand)]
     Audit(audit::Command),
@@ -200,6 +204,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
         Command::Backup(arguments) => backup::run(arguments, environment),
         Command::Restore(arguments) => restore::run(arguments, environment),
         Command::Store(command) => store::run(command, environment),
+        Command::Root(command) => root::run(command, environment),
         Command::Audit(command) => audit::run(command, environment),
         Command::Blob(command) => blob::run(command),
         Command::Config(command) => config::run(command, environment),

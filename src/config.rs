@@ -14,12 +14,12 @@ use crate::auth::signatures::Signatures;
 use crate::file::open;
 use crate::key::arn::AccountId;
 use crate::key::regions::Regions;
-use crate::keystore::SharedStore;
 use crate::keystore::freshness::Look;
 use crate::keystore::postgres::{Access, DatabaseUrl};
+use crate::keystore::{RootKeyFile, Seal, SharedStore};
 use crate::web_identity::issuer;
 use crate::xks::{external_key, key_store};
-use crate::{audit, pool, rates, transport, xks_proxy};
+use crate::{audit, pkcs11, pool, rates, transport, xks_proxy};
 use layers::Layers;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -73,6 +73,8 @@ pub struct Config {
     pub xks_proxies: BTreeMap<String, xks_proxy::Config>,
     /// Whose attestation documents are believed.
     pub attestation: attestation::Config,
+    /// The token with the key that the root key is sealed under.
+    pub pkcs11: pkcs11::Config,
     /// TLS of the TCP listener.
     pub tls: transport::tls::Config,
     /// The bounds of every listener.
@@ -97,6 +99,8 @@ pub struct Store {
     pub path: PathBuf,
     /// The file with the root key.
     pub root_key: PathBuf,
+    /// The file with the passphrase that the root key is sealed under; empty for one in the clear.
+    pub passphrase_file: PathBuf,
     /// The database of a shared store; empty for the SQLite file.
     pub url: String,
     /// The same database, past a pooler, for notifications; empty for none.
@@ -113,6 +117,11 @@ pub struct Store {
     pub freshness: Look,
 }
 
+/// A path, unless it is empty.
+fn set(path: &Path) -> Option<PathBuf> {
+    (!path.as_os_str().is_empty()).then(|| path.to_owned())
+}
+
 impl Store {
     /// What it is called.
     #[must_use]
@@ -126,11 +135,10 @@ impl Store {
     /// How another database is reached that has the same password and authorities.
     #[must_use]
     pub fn access(&self, url: DatabaseUrl) -> Access {
-        let file = |path: &PathBuf| (!path.as_os_str().is_empty()).then(|| path.clone());
         Access {
             url,
-            password_file: file(&self.password_file),
-            ca_file: file(&self.ca_file),
+            password_file: set(&self.password_file),
+            ca_file: set(&self.ca_file),
         }
     }
 
@@ -222,6 +230,7 @@ impl Default for Config {
             store: Store {
                 path: "keystore.db".into(),
                 root_key: "root.key".into(),
+                passphrase_file: PathBuf::new(),
                 url: String::new(),
                 notify_url: String::new(),
                 password_file: PathBuf::new(),
@@ -244,6 +253,7 @@ impl Default for Config {
             xks_keys: BTreeMap::new(),
             xks_proxies: BTreeMap::new(),
             attestation: attestation::Config::default(),
+            pkcs11: pkcs11::Config::default(),
             tls: transport::tls::Config::default(),
             limits: transport::Limits::default(),
             rates: rates::Config::default(),
@@ -375,6 +385,20 @@ impl Config {
             None => Err(ConfigError {
                 mistakes: layers.mistakes,
             }),
+        }
+    }
+
+    /// The root key's file, and what it is sealed under.
+    #[must_use]
+    pub fn root_key_file(&self) -> RootKeyFile {
+        let seal = match set(&self.store.passphrase_file) {
+            Some(file) => Seal::Passphrase(file),
+            None if self.pkcs11.is_set() => Seal::Token(self.pkcs11.clone()),
+            None => Seal::Clear,
+        };
+        RootKeyFile {
+            path: self.store.root_key.clone(),
+            seal,
         }
     }
 

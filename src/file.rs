@@ -4,6 +4,7 @@
 //! This module reads nothing and does not decide whether a finding is an error or a warning.
 
 pub mod open;
+pub mod secret;
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;

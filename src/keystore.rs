@@ -88,7 +88,7 @@ pub use halt::Halt;
 pub use import_token::{ImportToken, ImportTokens};
 pub use key_store::{Connection, ConnectionError, KeyStoreEntry};
 pub use lock::StoreLock;
-pub use root_key::{RootKey, RootKeyError};
+pub use root_key::{RootKey, RootKeyError, RootKeyFile, Seal, shares};
 pub use shared::{Follower, SharedStore};
 pub use snapshot::{Due, Snapshot, expired};
 

@@ -27,7 +27,7 @@
 //! | [`causes`], [`clock`], [`endpoint`], [`mod@file`], [`memory`], [`metrics`], [`persistent`], [`s3`], [`service_manager`] | errors in one line, time, addresses of daemons, files, locked memory, metrics, maps that share their entries, buckets, and what systemd passes and hears; they import nothing of this crate |
 //! | [`crypto`] | primitives: GCM's parts, XAES-256-GCM, entropy, secrets that are wiped |
 //! | [`tls_files`] | certificates and keys in files |
-//! | [`context`], [`key`] | the encryption context in canonical form; KMS keys, their names, states and material |
+//! | [`context`], [`key`], [`pkcs11`] | the encryption context in canonical form; KMS keys, their names, states and material; a key in an HSM |
 //! | [`envelope`], [`columns`] | how a data key is wrapped, and why no nonce is used twice; contexts and blobs of Arrow columns |
 //! | [`operation`] | the operations of AWS KMS, a row of facts for each |
 //! | [`policy`] | who may do what: the pure decision over policies and grants |
@@ -67,6 +67,7 @@ pub mod tls_files;
 
 pub mod context;
 pub mod key;
+pub mod pkcs11;
 
 pub mod columns;
 pub mod envelope;

@@ -30,12 +30,15 @@ gpg gpg
 jq jq
 lintian lintian
 mmdebstrap mmdebstrap
+opencryptoki pkcsslotd
 openjdk-17-jre-headless java
+opensc pkcs11-tool
 openssl openssl
 postgresql pg_virtualenv
 prometheus prometheus
 prometheus promtool
 restic restic
+softhsm2 softhsm2-util
 sqlite3 sqlite3
 strace strace
 PROGRAMS

@@ -9,7 +9,7 @@ use keymill::audit::{self, Audit};
 use keymill::clock::Clock;
 use keymill::crypto::entropy::Entropy;
 use keymill::key::regions::Regions;
-use keymill::keystore::{Keystore, RootKey};
+use keymill::keystore::{Keystore, RootKeyFile};
 use keymill::metrics::Metrics;
 use keymill::operation::Operation;
 use keymill::policy::Principal;
@@ -45,7 +45,7 @@ impl Inside {
         let folder = tempfile::tempdir()?;
         let metrics = Arc::new(Metrics::new()?);
         let entropy = Arc::new(Entropy::os());
-        let root = RootKey::create(&folder.path().join("root.key"), &entropy)?;
+        let root = RootKeyFile::clear(&folder.path().join("root.key")).create(&entropy)?;
         let regions = Regions::new("aws", "us-east-1", ["us-west-2"]);
         let parts = (Arc::clone(&entropy), Arc::clone(&metrics));
         let path = folder.path().join("keystore.db");

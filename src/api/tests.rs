@@ -15,7 +15,7 @@ use crate::key::KeyId;
 use crate::key::regions::{Region, Regions};
 use crate::key::spec::KeySpec;
 use crate::keystore::Change;
-use crate::keystore::RootKey;
+use crate::keystore::{RootKey, RootKeyFile};
 use crate::policy::Principal;
 use crate::pool;
 use crate::rates;
@@ -146,7 +146,9 @@ impl Bench {
         let faults = FaultyEntropy::default();
         let failures = metrics.entropy_failures.clone();
         let entropy = Arc::new(Entropy::new(Box::new(faults.clone()), failures));
-        let root = RootKey::create(&folder.path().join("root.key"), &entropy).unwrap();
+        let root = RootKeyFile::clear(&folder.path().join("root.key"))
+            .create(&entropy)
+            .unwrap();
         let others: &[&str] = match partition {
             Region::CHINA => &["cn-northwest-1"],
             _ => &["us-west-2", "eu-west-1"],

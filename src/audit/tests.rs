@@ -10,6 +10,7 @@ use crate::audit::writer::Writer;
 use crate::clock::Timestamp;
 use crate::crypto::entropy::Entropy;
 use crate::key::regions::Regions;
+use crate::keystore::RootKeyFile;
 use crate::metrics::Metrics;
 use std::path::Path;
 use tempfile::TempDir;
@@ -262,7 +263,7 @@ fn files_are_for_the_owner_and_his_group() {
 async fn the_head_is_sealed_into_the_store_when_it_has_moved() {
     let place = TestLog::new();
     let root = place.folder.path().join("root.key");
-    let root = RootKey::create(&root, &Entropy::os()).unwrap();
+    let root = RootKeyFile::clear(&root).create(&Entropy::os()).unwrap();
     let regions = Regions::one("aws", "us-east-1");
     let (entropy, metrics) = (Arc::new(Entropy::os()), Arc::clone(&place.metrics));
     let store = place.folder.path().join("store.sqlite");

@@ -10,7 +10,7 @@ use crate::key::regions::{RegionalId, Regions};
 use crate::key::{KeyId, KeyState, KmsKey};
 use crate::keystore::checked::Checked;
 use crate::keystore::reading::{Pages, Place, Reading};
-use crate::keystore::{Change, KeyDraft, Keystore, KeystoreError, RootKey};
+use crate::keystore::{Change, KeyDraft, Keystore, KeystoreError, RootKey, RootKeyFile};
 use crate::metrics::Metrics;
 use futures_util::{StreamExt, stream};
 use std::fs;
@@ -25,7 +25,9 @@ struct Host {
 impl Host {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let root = RootKey::create(&folder.path().join("root.key"), &Entropy::os()).unwrap();
+        let root = RootKeyFile::clear(&folder.path().join("root.key"))
+            .create(&Entropy::os())
+            .unwrap();
         Self { folder, root }
     }
 

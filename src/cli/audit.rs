@@ -148,7 +148,8 @@ impl Log {
                 "name the store of the log with --dir or --config: the log's files are read",
             ));
         };
-        let root = RootKey::read(&config.store.root_key).map_err(OpenError::from)?;
+        let root = config.root_key_file().read();
+        let root = root.map_err(OpenError::from)?;
         Ok(Self { config, root })
     }
 

@@ -80,8 +80,8 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
 
 /// Of a store whose root key is at hand.
 async fn of_store(config: &Config, arguments: &Arguments) -> Result<Manifest, Failure> {
-    let root_key = &config.store.root_key;
-    let root = RootKey::read(root_key).map_err(OpenError::from)?;
+    let root = config.root_key_file().read();
+    let root = root.map_err(OpenError::from)?;
     let regions = config.served_regions();
     let path = &config.store.path;
     if let Some(shared) = config.store.shared() {

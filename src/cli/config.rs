@@ -6,7 +6,7 @@ use crate::cli::{Addresses, ConfigFile, output, trust};
 use crate::clock::Clock;
 use crate::config::{Config, Environment, Loaded, Setting};
 use crate::daemon::{self, OpenError};
-use crate::keystore::{Keystore, RootKey, Snapshot};
+use crate::keystore::{Keystore, Snapshot};
 use crate::transport::tls::Tls;
 use crate::web_identity::WebIdentities;
 use crate::xks_proxy::Proxies;
@@ -148,7 +148,8 @@ fn check_store(config: &Config) -> Result<Store, Failure> {
         daemon::check_absent(config)?;
         return Ok(Store::Absent);
     }
-    let root = RootKey::read(&config.store.root_key).map_err(OpenError::from)?;
+    let root = config.root_key_file().read();
+    let root = root.map_err(OpenError::from)?;
     let regions = config.served_regions();
     let snapshot = match shared {
         Some(shared) => runtime.block_on(shared.check(&root, &regions))?,

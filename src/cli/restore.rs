@@ -4,13 +4,11 @@ use crate::backup::{Difference, Plan, Present, Restored};
 use crate::cli::failure::{Failure, Status};
 use crate::cli::operator::forbid_leaks;
 use crate::cli::output;
-use crate::cli::target::StoreArguments;
+use crate::cli::target::{StoreArguments, root_key};
 use crate::clock::Clock;
 use crate::columns::shown::Counted;
 use crate::config::{Config, Environment};
 use crate::crypto::entropy::Entropy;
-use crate::daemon::OpenError;
-use crate::keystore::RootKey;
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -54,12 +52,8 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
         ));
     }
     forbid_leaks();
-    let (root_key, store) = (&config.store.root_key, &config.store.path);
-    if !root_key.exists() {
-        let (root_key, store) = (root_key.clone(), store.clone());
-        return Err(OpenError::RootKeyAbsent { root_key, store }.into());
-    }
-    let root = RootKey::read(root_key).map_err(OpenError::from)?;
+    let store = &config.store.path;
+    let root = root_key(&config, &store.display().to_string())?;
     let regions = config.served_regions();
     super::runtime()?.block_on(async {
         let plan = Plan::make(&arguments.from, store, &root, &regions).await?;

@@ -5,7 +5,7 @@ use crate::cli::log::SetLevel;
 use crate::cli::{Addresses, ConfigFile, log, output, trust};
 use crate::config::{Config, Environment, Flag, Loaded, LogFormat};
 use crate::daemon::{Core, Daemon, Ending, Listeners, Opening, Signals, Source};
-use crate::keystore::{KeystoreError, RootKey};
+use crate::keystore::{KeystoreError, RootKeyFile};
 use crate::service_manager::PassedSockets;
 use crate::{daemon, memory};
 use clap::Args;
@@ -206,8 +206,8 @@ async fn open(config: &Config, opening: Opening) -> Result<Core, Failure> {
 /// A store is made where nothing of an earlier one is.
 pub(super) const FIRST: Opening = Opening::First(announce_root_key);
 
-fn announce_root_key(path: &Path) {
-    output::notice(&RootKey::notice(path));
+fn announce_root_key(file: &RootKeyFile) {
+    output::notice(&file.notice());
 }
 
 /// Keeps secrets out of core dumps and swap; a refusal is logged once, and shows in

@@ -6,16 +6,15 @@ use crate::cli::failure::{Failure, Status};
 use crate::cli::operator::{forbid_leaks, streamed};
 use crate::cli::output;
 use crate::cli::progress::Count;
-use crate::cli::target::{OperatorTarget, Target};
+use crate::cli::target::{OperatorTarget, Target, root_key};
 use crate::columns::shown::Counted;
 use crate::config::{Config, Environment};
-use crate::daemon::OpenError;
 use crate::endpoint::Endpoint;
 use crate::keystore::checked::Checked;
 use crate::keystore::postgres::DatabaseUrl;
 use crate::keystore::reading::{Pages, Place, Reading};
 use crate::keystore::record::Corrupt;
-use crate::keystore::{Keystore, KeystoreError, RootKey};
+use crate::keystore::{Keystore, KeystoreError};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::path::PathBuf;
@@ -171,12 +170,8 @@ async fn of_place(
     config: &Config,
     arguments: &Check,
 ) -> Result<Status, Failure> {
-    let (root_key, name) = (&config.store.root_key, place.name());
-    if is_own && !root_key.exists() {
-        let (root_key, store) = (root_key.clone(), name.into());
-        return Err(OpenError::RootKeyAbsent { root_key, store }.into());
-    }
-    let root = RootKey::read(root_key).map_err(OpenError::from)?;
+    let name = place.name();
+    let root = root_key(config, &name)?;
     let regions = config.served_regions();
     // What this host has seen is read first: a daemon may move the store meanwhile.
     let seen = match is_own {

@@ -2,7 +2,9 @@
 
 use crate::cli::failure::Failure;
 use crate::config::{Config, Environment};
+use crate::daemon::OpenError;
 use crate::endpoint::Endpoint;
+use crate::keystore::RootKey;
 use clap::Args;
 use std::path::{Path, PathBuf};
 
@@ -94,6 +96,19 @@ impl StoreArguments {
         let loaded = Config::load(Some(&file), environment, &[])?;
         Ok(Some(loaded.config))
     }
+}
+
+/// The root key of a store that is called `store`, which is there.
+///
+/// # Errors
+/// [`OpenError`].
+pub(super) fn root_key(config: &Config, store: &str) -> Result<RootKey, OpenError> {
+    let file = config.root_key_file();
+    if !file.exists() {
+        let (root_key, store) = (file.path, store.into());
+        return Err(OpenError::RootKeyAbsent { root_key, store });
+    }
+    Ok(file.read()?)
 }
 
 /// Flags come before the variable.

@@ -40,13 +40,14 @@ const KEYS_PER_SECOND: Allowed = Integer(0, 100_000_000, "keys a second");
 
 /// Every key with a fixed name. Others are those of [`NAMED`] tables and the entries of maps
 /// ([`entry`]).
-pub const KEYS: [(&str, Allowed); 52] = [
+pub const KEYS: [(&str, Allowed); 58] = [
     ("region", Text(region)),
     ("regions", Texts(served_regions)),
     ("partition", Text(partition)),
     ("account", Text(account)),
     ("store.path", Text(path)),
     ("store.root_key", Text(path)),
+    ("store.passphrase_file", Text(optional_path)),
     ("store.url", Text(database)),
     ("store.notify_url", Text(database)),
     ("store.password_file", Text(optional_path)),
@@ -62,6 +63,11 @@ pub const KEYS: [(&str, Allowed); 52] = [
     ("listen.admin", Text(admin_address)),
     ("listen.admin_beyond_loopback", Boolean),
     ("attestation.roots", Texts(paths)),
+    ("pkcs11.module", Text(optional_path)),
+    ("pkcs11.token", Text(label)),
+    ("pkcs11.slot", Integer(-1, i64::MAX, "a slot's number")),
+    ("pkcs11.key", Text(label)),
+    ("pkcs11.pin_file", Text(optional_path)),
     ("tls.certificate", Text(optional_path)),
     ("tls.key", Text(optional_path)),
     ("tls.client_ca", Text(optional_path)),
@@ -389,6 +395,13 @@ fn optional_path(text: &str) -> Result<(), &'static str> {
     let fits = !text.contains('\0');
     fits.then_some(())
         .ok_or("allowed: a path, relative to the file's folder, or nothing")
+}
+
+/// PKCS #11 pads the labels of tokens to 32 bytes with spaces.
+fn label(text: &str) -> Result<(), &'static str> {
+    let fits = text.len() <= 32 && text.trim() == text && !text.contains(char::is_control);
+    fits.then_some(())
+        .ok_or("allowed: a label of at most 32 bytes, without space around it")
 }
 
 fn arn(text: &str) -> Result<(), &'static str> {

@@ -44,8 +44,11 @@ impl Config {
         let fixed = [
             ("store.path", &mut self.store.path),
             ("store.root_key", &mut self.store.root_key),
+            ("store.passphrase_file", &mut self.store.passphrase_file),
             ("store.password_file", &mut self.store.password_file),
             ("store.ca_file", &mut self.store.ca_file),
+            ("pkcs11.module", &mut self.pkcs11.module),
+            ("pkcs11.pin_file", &mut self.pkcs11.pin_file),
             ("listen.socket", &mut self.listen.socket),
             ("audit.path", &mut self.audit.path),
             ("tls.certificate", &mut self.tls.certificate),
@@ -136,7 +139,7 @@ impl Config {
     }
 
     /// What belongs to a shared store needs one, and a node must miss several looks before it
-    /// stops.
+    /// stops. A root key is sealed in one way, and a token is named whole.
     fn check_store(&self, layers: &mut Layers) {
         let store = &self.store;
         if store.url.is_empty() {
@@ -152,6 +155,26 @@ impl Config {
                 if is_set {
                     layers.refuse(key, "needs store.url");
                 }
+            }
+        }
+        if self.pkcs11.is_set() {
+            let Config { pkcs11, .. } = self;
+            for (key, is_set) in [
+                ("pkcs11.token", !pkcs11.token.is_empty() || pkcs11.slot >= 0),
+                ("pkcs11.key", !pkcs11.key.is_empty()),
+                ("pkcs11.pin_file", !pkcs11.pin_file.as_os_str().is_empty()),
+            ] {
+                if !is_set {
+                    layers.refuse(key, "is needed with pkcs11.module");
+                }
+            }
+            if !pkcs11.token.is_empty() && pkcs11.slot >= 0 {
+                let key = "pkcs11.slot";
+                layers.refuse_beside(key, "stands in place of, and not beside,", "pkcs11.token");
+            }
+            if !store.passphrase_file.as_os_str().is_empty() {
+                let key = "store.passphrase_file";
+                layers.refuse_beside(key, "stands in place of, and not beside,", "pkcs11.module");
             }
         }
         if store.max_staleness_ms < 3 * store.poll_ms {

@@ -26,20 +26,64 @@ pub fn derive_key(key: &[u8; 32], prefix: &[u8; PREFIX_BYTES]) -> Secret<32> {
     // Steps 1 and 2: L = AES-256_K(0^128), K1 = L doubled in GF(2^128).
     let mut block = Block::<Aes256>::default();
     cipher.encrypt_block(&mut block);
-    let mut doubled = u128::from_be_bytes(block.into());
-    doubled = (doubled << 1) ^ ((doubled >> 127) * 0b1000_0111);
+    let mut doubled = doubled(block.into());
     block.as_mut_slice().zeroize();
     // Steps 3 to 5: Kx = AES-256_K(M1 ⊕ K1) ‖ AES-256_K(M2 ⊕ K1).
     let derived = Secret::filled(|bytes| {
         for (counter, half) in (1..).zip(bytes.as_chunks_mut::<16>().0) {
-            half[..4].copy_from_slice(&[0, counter, b'X', 0]);
-            half[4..].copy_from_slice(prefix);
-            *half = (u128::from_be_bytes(*half) ^ doubled).to_be_bytes();
+            *half = (message(counter, prefix) ^ doubled).to_be_bytes();
             cipher.encrypt_block(half.into());
         }
     });
     doubled.zeroize();
     derived
+}
+
+/// The same key, where the long-lived key is elsewhere: `cmac` is its AES-CMAC of a block.
+///
+/// # Errors
+/// That of `cmac`.
+pub fn derive_by_cmac<E>(
+    prefix: &[u8; PREFIX_BYTES],
+    mut cmac: impl FnMut(&[u8; 16]) -> Result<[u8; 16], E>,
+) -> Result<Secret<32>, E> {
+    Secret::try_filled(|bytes| {
+        for (counter, half) in (1..).zip(bytes.as_chunks_mut::<16>().0) {
+            *half = cmac(&message(counter, prefix).to_be_bytes())?;
+        }
+        Ok(())
+    })
+}
+
+/// The same key, where the long-lived key is elsewhere: `encrypt` is its AES of a block.
+///
+/// # Errors
+/// That of `encrypt`.
+pub fn derive_by_block<E>(
+    prefix: &[u8; PREFIX_BYTES],
+    mut encrypt: impl FnMut(&[u8; 16]) -> Result<[u8; 16], E>,
+) -> Result<Secret<32>, E> {
+    let mut doubled = doubled(encrypt(&[0; 16])?);
+    // CMAC of one whole block is AES of the block ⊕ K1 (SP 800-38B, section 6.2).
+    let derived = derive_by_cmac(prefix, |block| {
+        encrypt(&(u128::from_be_bytes(*block) ^ doubled).to_be_bytes())
+    });
+    doubled.zeroize();
+    derived
+}
+
+/// M1 or M2: the input of the derivation.
+fn message(counter: u8, prefix: &[u8; PREFIX_BYTES]) -> u128 {
+    let mut block = [0; 16];
+    block[..4].copy_from_slice(&[0, counter, b'X', 0]);
+    block[4..].copy_from_slice(prefix);
+    u128::from_be_bytes(block)
+}
+
+/// A block doubled in GF(2^128).
+fn doubled(block: [u8; 16]) -> u128 {
+    let block = u128::from_be_bytes(block);
+    (block << 1) ^ ((block >> 127) * 0b1000_0111)
 }
 
 /// The sealed bytes do not open: they are damaged, or they were sealed under another key or with

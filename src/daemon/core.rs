@@ -6,13 +6,13 @@ use crate::audit::{self, Audit};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::crypto::entropy::{Entropy, OsEntropy};
-use crate::keystore::{Follower, Keystore, KeystoreError, RootKeyError};
+use crate::keystore::{Follower, Keystore, KeystoreError, RootKeyError, RootKeyFile};
 use crate::metrics::Metrics;
 use crate::pool::{self, CloneWord, Pool};
 use crate::rates::Rates;
 use crate::web_identity::WebIdentities;
 use crate::xks_proxy::{FilesError, Proxies};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
@@ -43,8 +43,8 @@ pub struct Core {
     following: JoinSet<()>,
 }
 
-/// Informs the user about a root key whose file was just made at this path, and how to keep it.
-pub type Announce = fn(&Path);
+/// Informs the user about a root key whose file was just made, and how to keep it.
+pub type Announce = fn(&RootKeyFile);
 
 /// What to do when the store does not exist.
 #[derive(Clone, Copy, Debug)]
@@ -271,7 +271,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 mod tests {
     use super::*;
     use crate::config::Environment;
-    use crate::keystore::RootKey;
+
     use crate::xks_proxy;
     use std::sync::{Mutex, PoisonError};
     use tempfile::TempDir;
@@ -279,10 +279,10 @@ mod tests {
     /// The root keys that were announced in all tests.
     static ANNOUNCED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-    fn announce(path: &Path) {
-        assert!(path.exists(), "the announced file exists");
+    fn announce(file: &RootKeyFile) {
+        assert!(file.exists(), "the announced file exists");
         let mut announced = ANNOUNCED.lock().unwrap_or_else(PoisonError::into_inner);
-        announced.push(path.to_owned());
+        announced.push(file.path.clone());
     }
 
     fn announced(config: &Config) -> usize {
@@ -400,7 +400,9 @@ mod tests {
     #[tokio::test]
     async fn an_empty_store_is_made_beside_a_root_key_on_purpose() {
         let (_folder, config) = fresh();
-        RootKey::create(&config.store.root_key, &Entropy::os()).unwrap();
+        RootKeyFile::clear(&config.store.root_key)
+            .create(&Entropy::os())
+            .unwrap();
         std::fs::write(Keystore::seen_path(&config.store.path), "99 format 2\n").unwrap();
         let before = std::fs::read(&config.store.root_key).unwrap();
         let core = Core::open(&config, unpooled(), Opening::Anew(announce)).await;
@@ -427,7 +429,9 @@ mod tests {
         let (_folder, config) = fresh();
         // The state between the making of the two files.
         Keystore::begin(&config.store.path).unwrap();
-        RootKey::create(&config.store.root_key, &Entropy::os()).unwrap();
+        RootKeyFile::clear(&config.store.root_key)
+            .create(&Entropy::os())
+            .unwrap();
         let before = std::fs::read(&config.store.root_key).unwrap();
         opens(&config, FIRST).await;
         assert_eq!(std::fs::read(&config.store.root_key).unwrap(), before);

@@ -42,7 +42,9 @@ struct TestStore {
 impl TestStore {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let root = RootKey::create(&folder.path().join("root.key"), &Entropy::os()).unwrap();
+        let root = RootKeyFile::clear(&folder.path().join("root.key"))
+            .create(&Entropy::os())
+            .unwrap();
         Self { folder, root }
     }
 

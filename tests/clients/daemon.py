@@ -238,7 +238,7 @@ def step(name: str, version: str, overrides: dict[str, str] | None = None):
 
 def main() -> int:
     with running() as daemon:
-        facts = {"DAEMON": json.dumps(daemon.facts), "CLIENT_LINES": str(LINES)}
+        facts = {"DAEMON": json.dumps(daemon.facts), "DAEMON_DIR": str(daemon.state), "DAEMON_BINARY": str(BINARY), "CLIENT_LINES": str(LINES)}
         return subprocess.run(sys.argv[1:], env=environment(**facts), check=False).returncode
 
 

@@ -96,6 +96,8 @@ javascript-v2    daemon.py node tests/clients/sdk_js_v2.mjs
 arrow-js         daemon.py node tests/clients/arrow_streams.mjs
 ethereum         daemon.py node tests/clients/ethereum.mjs
 noble            daemon.py node tests/clients/post_quantum.mjs
+hsm              hsm.py
+shares           daemon.py node tests/clients/shares.mjs
 unsigned-type    unsigned_content_type.py
 signing-tools    signing_tools.py
 tink             tink_aead.py

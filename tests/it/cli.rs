@@ -6,7 +6,7 @@
 //! ```toml
 //! about = "what a reader learns"
 //! store = true                      # makes store/ beforehand, as `keymill dev` does
-//! [files]                           # written beforehand
+//! [files]                           # written beforehand; below private/, for the owner alone
 //! "policy.json" = "{}"
 //! [[step]]                          # in order
 //! arguments = ["key", "describe", "{key}"]
@@ -79,7 +79,10 @@ fn run(name: &str, case: &Case) {
     for (file, text) in &case.files {
         let path = folder.path().join(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
+        fs::write(&path, text).unwrap();
+        if file.starts_with("private/") {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+        }
     }
     if case.store {
         make_store(&folder.path().join("store"));

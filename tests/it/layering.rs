@@ -30,7 +30,7 @@ const ORDER: [&[&str]; 23] = [
         "service_manager",
     ],
     &["crypto", "tls_files"],
-    &["context", "key"],
+    &["context", "key", "pkcs11"],
     &["columns", "envelope"],
     &["operation", "table"],
     &["policy"],

@@ -262,7 +262,9 @@ async fn a_use_outlives_what_the_log_has() {
     let now = bench.api.clock.now();
     assert_eq!(bench.api.remove_expired_keys(now).await.unwrap(), 1);
     // A new log, which knows of nothing.
-    let root = RootKey::read(&bench.folder.path().join("root.key")).unwrap();
+    let root = RootKeyFile::clear(&bench.folder.path().join("root.key"))
+        .read()
+        .unwrap();
     let anew = audit(&bench.folder.path().join("anew"), &root, &Entropy::os());
     anew.seal_head(&bench.api.keystore).await.unwrap();
     let key = id.parse().unwrap();

@@ -5,11 +5,10 @@ use crate::cli::operator::forbid_leaks;
 use crate::cli::output;
 use crate::cli::progress::Count;
 use crate::cli::store::named;
-use crate::cli::target::StoreArguments;
+use crate::cli::target::{StoreArguments, root_key};
 use crate::columns::shown::Counted;
 use crate::config::{Config, Environment};
 use crate::crypto::entropy::Entropy;
-use crate::daemon::OpenError;
 use crate::keystore::RootKey;
 use crate::keystore::copy::{Copied, Copy, Phase, Way};
 use crate::keystore::reading::Place;
@@ -65,12 +64,7 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<St
         }
     };
     forbid_leaks();
-    let root_key = &config.store.root_key;
-    if !root_key.exists() {
-        let (root_key, store) = (root_key.clone(), from_name.into());
-        return Err(OpenError::RootKeyAbsent { root_key, store }.into());
-    }
-    let root = RootKey::read(root_key).map_err(OpenError::from)?;
+    let root = root_key(&config, &from_name)?;
     let copied = carry_out(way, &root, &config, arguments.json)?;
     print(&from_name, &to_name, &copied, arguments.json)?;
     Ok(Status::Done)

@@ -3,10 +3,9 @@
 use crate::cli::failure::{Failure, Status};
 use crate::cli::operator::forbid_leaks;
 use crate::cli::output;
-use crate::cli::target::StoreArguments;
+use crate::cli::target::{StoreArguments, root_key};
 use crate::config::{Config, Environment};
 use crate::crypto::entropy::Entropy;
-use crate::daemon::OpenError;
 use crate::keystore::raising::{self, Raised};
 use crate::keystore::record::FORMAT;
 use crate::keystore::{Keystore, KeystoreError, RootKey};
@@ -32,12 +31,7 @@ pub(super) fn run(arguments: &Arguments, environment: &Environment) -> Result<St
         return Err(Failure::usage("name the store with --dir or --config"));
     };
     forbid_leaks();
-    let root_key = &config.store.root_key;
-    if !root_key.exists() {
-        let (root_key, store) = (root_key.clone(), config.store.shown().into());
-        return Err(OpenError::RootKeyAbsent { root_key, store }.into());
-    }
-    let root = RootKey::read(root_key).map_err(OpenError::from)?;
+    let root = root_key(&config, &config.store.shown())?;
     let raised = crate::cli::runtime()?.block_on(async {
         match config.store.shared() {
             Some(shared) => {

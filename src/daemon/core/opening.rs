@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::crypto::entropy::Entropy;
 use crate::crypto::secret::Secret;
 use crate::daemon::core::{Announce, OpenError, Opening};
-use crate::keystore::{Keystore, KeystoreError, RootKey, SharedStore};
+use crate::keystore::{Keystore, KeystoreError, SharedStore};
 use crate::metrics::Metrics;
 use std::sync::Arc;
 
@@ -26,15 +26,15 @@ pub(super) async fn keystore(
     if let Some(shared) = config.store.shared() {
         return shared_keystore(config, &shared, opening, entropy, metrics).await;
     }
-    let (store, root_key) = (&config.store.path, &config.store.root_key);
+    let (store, root_key) = (&config.store.path, &config.root_key_file());
     let (entropy, metrics) = (Arc::clone(entropy), Arc::clone(metrics));
     let regions = config.served_regions();
     if store.exists() {
         if !root_key.exists() {
-            let (root_key, store) = (root_key.clone(), store.clone());
+            let (root_key, store) = (root_key.path.clone(), store.clone());
             return Err(OpenError::RootKeyAbsent { root_key, store });
         }
-        let root = RootKey::read(root_key)?;
+        let root = root_key.read()?;
         let keystore = Keystore::open(store, &root, regions, entropy, metrics).await?;
         return Ok(Opened {
             keystore,
@@ -44,9 +44,9 @@ pub(super) async fn keystore(
     let announce = may_create(config, opening)?;
     Keystore::begin(store)?;
     let root = if root_key.exists() {
-        RootKey::read(root_key)?
+        root_key.read()?
     } else {
-        let root = RootKey::create(root_key, &entropy)?;
+        let root = root_key.create(&entropy)?;
         // Before anything else can fail: a later start would not announce it.
         announce(root_key);
         root
@@ -67,7 +67,7 @@ async fn shared_keystore(
     entropy: &Arc<Entropy>,
     metrics: &Arc<Metrics>,
 ) -> Result<Opened, OpenError> {
-    let (name, root_key) = (shared.access.url.to_string(), &config.store.root_key);
+    let (name, root_key) = (shared.access.url.to_string(), &config.root_key_file());
     let is_begun = shared.is_begun().await?;
     let announce = match opening {
         _ if is_begun => None,
@@ -82,13 +82,13 @@ async fn shared_keystore(
         }
     };
     let root = match announce {
-        _ if root_key.exists() => RootKey::read(root_key)?,
+        _ if root_key.exists() => root_key.read()?,
         None => {
-            let (root_key, store) = (root_key.clone(), name.into());
+            let (root_key, store) = (root_key.path.clone(), name.into());
             return Err(OpenError::RootKeyAbsent { root_key, store });
         }
         Some(announce) => {
-            let root = RootKey::create(root_key, entropy)?;
+            let root = root_key.create(entropy)?;
             // Before anything else can fail: a later start would not announce it.
             announce(root_key);
             root

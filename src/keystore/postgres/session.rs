@@ -8,14 +8,13 @@
 
 use crate::causes::with_causes;
 use crate::clock::Clock;
-use crate::file::{self, Exposed, Owners, open};
+use crate::file::secret;
 use crate::keystore::postgres::url::{DatabaseUrl, Host};
 use crate::tls_files;
 use futures_util::TryStreamExt;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::error::Error as StdError;
-use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
@@ -40,8 +39,6 @@ const ADDRESSES_MAX: usize = 8;
 const LOGIN_TIME_MAX: Duration = Duration::from_secs(4);
 /// Time until the next row of a long answer.
 const ROW_TIME_MAX: Duration = Duration::from_secs(10);
-/// Bytes of a password at most.
-const PASSWORD_BYTES_MAX: u64 = 4096;
 /// Notifications that wait to be read. One that finds no room adds nothing to those before it.
 const NOTIFICATIONS_MAX: usize = 16;
 /// What a client sends first to ask for TLS: `length 8 ‖ code 80877103` (PostgreSQL 15, section
@@ -289,31 +286,8 @@ fn connector(ca_file: Option<&Path>) -> Result<TlsConnector, Reason> {
 
 /// Reads the password anew for each connection, so that it can be replaced while the daemon runs.
 fn password(path: &Path) -> Result<Zeroizing<Vec<u8>>, Reason> {
-    let failed = |reason: String| format!("store.password_file {}: {reason}", path.display());
-    let io = |error: io::Error| failed(error.to_string());
-    let metadata = open::named(path)
-        .and_then(|file| file.metadata())
-        .map_err(io)?;
-    file::guard_secret(&metadata, Owners::OwnUserOrRoot).map_err(|exposed| match exposed {
-        Exposed::Mode { mode } => failed(format!(
-            "has mode {mode:04o}: allow only its owner to read it (chmod 600)"
-        )),
-        Exposed::Owner { owner, uid } => failed(format!(
-            "belongs to uid {owner}, this process runs as uid {uid}: change its owner"
-        )),
-    })?;
-    let bytes = open::named_bytes(path, PASSWORD_BYTES_MAX).map_err(io)?;
-    let mut bytes = Zeroizing::new(bytes);
-    while bytes
-        .last()
-        .is_some_and(|byte| matches!(byte, b'\n' | b'\r'))
-    {
-        bytes.pop();
-    }
-    if bytes.is_empty() {
-        return Err(failed("is empty".to_owned()).into());
-    }
-    Ok(bytes)
+    let failed = |reason| format!("store.password_file {}: {reason}", path.display());
+    secret::line(path).map_err(|reason| failed(reason).into())
 }
 
 impl Failure {

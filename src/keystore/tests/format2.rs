@@ -13,7 +13,7 @@ fn of_before() -> TestStore {
     let root = folder.path().join("root.key");
     std::fs::write(&root, ROOT_KEY).unwrap();
     std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o600)).unwrap();
-    let root = RootKey::read(&root).unwrap();
+    let root = RootKeyFile::clear(&root).read().unwrap();
     let place = TestStore { folder, root };
     std::fs::write(place.path(), DATABASE).unwrap();
     let seen = "00000000000000000014 format 2\n";

@@ -12,7 +12,7 @@ use keymill::clock::{Clock, Timestamp};
 use keymill::crypto::entropy::Entropy;
 use keymill::crypto::secret::{Secret, SecretBytes};
 use keymill::key::regions::Regions;
-use keymill::keystore::{AccessKey, Change, Keystore, KeystoreError, PrincipalEntry, RootKey};
+use keymill::keystore::{AccessKey, Change, Keystore, KeystoreError, PrincipalEntry, RootKeyFile};
 use keymill::metrics::Metrics;
 use keymill::operation::Operation;
 use keymill::policy::{PolicyDocument, Principal};
@@ -439,7 +439,9 @@ async fn keystore(
     entropy: &Arc<Entropy>,
     metrics: &Arc<Metrics>,
 ) -> Arc<Keystore> {
-    let root = RootKey::create(&folder.path().join("root.key"), entropy).unwrap();
+    let root = RootKeyFile::clear(&folder.path().join("root.key"))
+        .create(entropy)
+        .unwrap();
     let path = folder.path().join("keystore.db");
     let (entropy, metrics) = (Arc::clone(entropy), Arc::clone(metrics));
     let keystore = Keystore::create(&path, &root, regions.clone(), entropy, metrics)

@@ -336,7 +336,9 @@ pub(super) async fn what_is_not_copied_is_said(server: &Server) {
     refused(into(&strange), "it has records and no head").await;
     let second = TestStore {
         folder: tempfile::tempdir().unwrap(),
-        root: RootKey::read(&place.folder.path().join("root.key")).unwrap(),
+        root: RootKeyFile::clear(&place.folder.path().join("root.key"))
+            .read()
+            .unwrap(),
     };
     second.create().await.close().await.unwrap();
     let marked = Node::new(server).await;
