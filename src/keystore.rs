@@ -470,7 +470,9 @@ impl Keystore {
     /// # Errors
     /// [`KeystoreError`]; acknowledged changes are durable all the same.
     pub async fn close(self) -> Result<(), KeystoreError> {
-        self.writer.into_inner().store.close().await
+        let mut writer = self.writer.into_inner();
+        writer.settle_memory();
+        writer.store.close().await
     }
 }
 

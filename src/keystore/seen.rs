@@ -26,6 +26,8 @@ const LINE_BYTES_MAX: u64 = 128;
 pub(super) struct SeenFile {
     path: PathBuf,
     file: Option<File>,
+    /// Whether the last line is in the file and may not be on the disk.
+    is_unsynced: bool,
 }
 
 impl SeenFile {
@@ -34,6 +36,7 @@ impl SeenFile {
         Self {
             path: Keystore::seen_path(path),
             file: None,
+            is_unsynced: false,
         }
     }
 
@@ -87,9 +90,16 @@ impl SeenFile {
         }
     }
 
-    /// Remembers this head, as far as stores of its format are remembered. Only the first call
-    /// needs a new descriptor.
+    /// Remembers this head, as far as stores of its format are remembered, and makes that durable.
+    /// Only the first call needs a new descriptor.
     pub(super) fn raise(&mut self, head: &Record, format: u8) -> Result<(), KeystoreError> {
+        self.note(head, format)?;
+        self.sync()
+    }
+
+    /// Remembers this head. A process that is killed has remembered it; a machine that loses its
+    /// power has after [`Self::sync`].
+    pub(super) fn note(&mut self, head: &Record, format: u8) -> Result<(), KeystoreError> {
         let mut line = format!("{:020} format {format}", head.revision);
         if format >= FORMAT_OF_MEMORY {
             line += " head ";
@@ -103,15 +113,28 @@ impl SeenFile {
             found.is_ok_and(|found| found.nlink() > 0 && found.len() == line.len() as u64)
         };
         let written = match &self.file {
-            Some(file) if is_of_length(file) => file
-                .write_all_at(line.as_bytes(), 0)
-                .and_then(|()| file.sync_data()),
+            Some(file) if is_of_length(file) => {
+                self.is_unsynced = true;
+                file.write_all_at(line.as_bytes(), 0)
+            }
             _ => self.replace(&line),
         };
-        written.map_err(|source| KeystoreError::Io {
-            path: self.path.clone(),
-            source,
-        })
+        written.map_err(|source| self.failed(source))
+    }
+
+    /// Makes durable what was noted.
+    pub(super) fn sync(&mut self) -> Result<(), KeystoreError> {
+        let Some(file) = self.file.as_ref().filter(|_| self.is_unsynced) else {
+            return Ok(());
+        };
+        file.sync_data().map_err(|source| self.failed(source))?;
+        self.is_unsynced = false;
+        Ok(())
+    }
+
+    fn failed(&self, source: std::io::Error) -> KeystoreError {
+        let path = self.path.clone();
+        KeystoreError::Io { path, source }
     }
 
     fn replace(&mut self, line: &str) -> std::io::Result<()> {
@@ -122,6 +145,7 @@ impl SeenFile {
         std::fs::rename(&temporary, &self.path)?;
         sync_folder_of(&self.path)?;
         self.file = Some(file);
+        self.is_unsynced = false;
         Ok(())
     }
 }
@@ -203,6 +227,21 @@ mod tests {
         ] {
             assert_eq!(parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn what_was_noted_is_there_at_once_and_synced_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut seen = SeenFile::beside(&folder.path().join("keystore.db"));
+        seen.sync().unwrap();
+        seen.note(&head(1, 1), 2).unwrap();
+        assert!(!seen.is_unsynced, "a new file is durable as a whole");
+        seen.note(&head(2, 1), 2).unwrap();
+        assert!(seen.is_unsynced);
+        let again = SeenFile::beside(&folder.path().join("keystore.db"));
+        assert!(again.check(&head(1, 1), 2).is_err());
+        seen.sync().unwrap();
+        assert!(!seen.is_unsynced);
     }
 
     #[test]

@@ -400,6 +400,10 @@ impl Follower {
             Ok(_moved) => keystore.take_over().await,
             Err(error) => Err(error),
         };
+        // A change that is being made is settled at the next look.
+        if let Ok(mut writer) = keystore.writer.try_lock() {
+            writer.settle_memory();
+        }
         let metrics = &keystore.metrics;
         match looked {
             Ok(()) if !freshness.confirm(begun, look) => {}

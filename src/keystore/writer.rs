@@ -301,11 +301,29 @@ impl Writer {
     }
 
     /// Records on this host that it has seen this head. What is durable is in force all the same.
+    ///
+    /// Of a shared store, the record is durable by the next look ([`Self::settle_memory`]): a sync
+    /// of this host's disk would be half of the time of a change, and the other nodes remember it
+    /// too.
     fn remember(&mut self, row: &Record, format: u8) {
-        if let Some(seen) = &mut self.seen
-            && let Err(error) = seen.raise(row, format)
-        {
+        let Some(seen) = &mut self.seen else {
+            return;
+        };
+        let remembered = match self.is_shared {
+            true => seen.note(row, format),
+            false => seen.raise(row, format),
+        };
+        if let Err(error) = remembered {
             tracing::error!(%error, "the change is in force, but this host could not record its revision: an older copy of the store would not be noticed until the next change");
+        }
+    }
+
+    /// Makes durable what this host has seen of a shared store.
+    pub(super) fn settle_memory(&mut self) {
+        if let Some(seen) = &mut self.seen
+            && let Err(error) = seen.sync()
+        {
+            tracing::error!(%error, "this host could not record the revision of the store: after a power cut, an older copy would not be noticed");
         }
     }
 
