@@ -115,6 +115,8 @@ pub struct Store {
     pub max_staleness_ms: u64,
     /// What confirms it.
     pub freshness: Look,
+    /// The least revision of a store that is opened.
+    pub revision_min: u64,
 }
 
 /// A path, unless it is empty.
@@ -237,6 +239,7 @@ impl Default for Config {
                 ca_file: PathBuf::new(),
                 poll_ms: 1000,
                 max_staleness_ms: 10_000,
+                revision_min: 0,
                 freshness: Look::Read,
             },
             listen: Listen {

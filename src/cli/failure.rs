@@ -137,6 +137,7 @@ impl From<OpenError> for Failure {
             }
             OpenError::RootKey(_)
             | OpenError::RootKeyAbsent { .. }
+            | OpenError::Older { .. }
             | OpenError::Roots(_)
             | OpenError::Proxies(_) => Self::configuration(error),
             OpenError::Audit(audit::OpenError::InUse { .. }) => Self::unavailable(error),

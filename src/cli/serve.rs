@@ -22,6 +22,10 @@ pub(super) struct Arguments {
     file: ConfigFile,
     #[command(flatten)]
     addresses: Addresses,
+    /// Refuse a store below this revision, on a host that remembers none [default: that of the
+    /// configuration, else 0]
+    #[arg(long, value_name = "REVISION")]
+    store_revision_min: Option<u64>,
     /// Begin with an empty store although a root key or an audit log is there and the store is not
     #[arg(long)]
     new_store: bool,
@@ -32,11 +36,13 @@ const RUNTIME_END: Duration = Duration::from_millis(100);
 
 pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Status, Failure> {
     let start = Start::new()?;
-    let configuration = Configuration::load(
-        arguments.file.path,
-        environment,
-        arguments.addresses.flags(),
-    )?;
+    let mut flags = arguments.addresses.flags();
+    flags.extend(arguments.store_revision_min.map(|revision| Flag {
+        name: "--store-revision-min",
+        key: "store.revision_min",
+        value: revision.to_string(),
+    }));
+    let configuration = Configuration::load(arguments.file.path, environment, flags)?;
     let opening = if arguments.new_store {
         Opening::Anew(announce_root_key)
     } else {

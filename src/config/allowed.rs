@@ -40,7 +40,7 @@ const KEYS_PER_SECOND: Allowed = Integer(0, 100_000_000, "keys a second");
 
 /// Every key with a fixed name. Others are those of [`NAMED`] tables and the entries of maps
 /// ([`entry`]).
-pub const KEYS: [(&str, Allowed); 58] = [
+pub const KEYS: [(&str, Allowed); 59] = [
     ("region", Text(region)),
     ("regions", Texts(served_regions)),
     ("partition", Text(partition)),
@@ -48,6 +48,10 @@ pub const KEYS: [(&str, Allowed); 58] = [
     ("store.path", Text(path)),
     ("store.root_key", Text(path)),
     ("store.passphrase_file", Text(optional_path)),
+    (
+        "store.revision_min",
+        Integer(0, 1_000_000_000_000, "revisions"),
+    ),
     ("store.url", Text(database)),
     ("store.notify_url", Text(database)),
     ("store.password_file", Text(optional_path)),
@@ -65,7 +69,10 @@ pub const KEYS: [(&str, Allowed); 58] = [
     ("attestation.roots", Texts(paths)),
     ("pkcs11.module", Text(optional_path)),
     ("pkcs11.token", Text(label)),
-    ("pkcs11.slot", Integer(-1, i64::MAX, "a slot's number")),
+    (
+        "pkcs11.slot",
+        Integer(-1, 4_294_967_295, "as slots are numbered"),
+    ),
     ("pkcs11.key", Text(label)),
     ("pkcs11.pin_file", Text(optional_path)),
     ("tls.certificate", Text(optional_path)),

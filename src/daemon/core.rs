@@ -101,6 +101,18 @@ pub enum OpenError {
         /// The thing that exists.
         found: String,
     },
+    /// The store is older than the configuration says.
+    #[error(
+        "store {store} is at revision {revision}, below store.revision_min, {least}: an earlier copy was put in its place; put the newer one back, or lower the setting to go back on purpose"
+    )]
+    Older {
+        /// The store.
+        store: String,
+        /// Its revision.
+        revision: u64,
+        /// The least one.
+        least: u64,
+    },
     /// A folder beside the store cannot be read.
     #[error("{path}: {source}")]
     Beside {
@@ -363,6 +375,20 @@ mod tests {
         let line = refusal(&config, FIRST).await;
         assert!(line.contains("restore it from your copy"), "{line}");
         assert!(!config.store.root_key.exists());
+    }
+
+    #[tokio::test]
+    async fn a_store_below_the_least_revision_is_refused_and_left_as_it_was() {
+        let (_folder, mut config) = fresh();
+        opens(&config, FIRST).await;
+        config.store.revision_min = 1_000;
+        let line = refusal(&config, FIRST).await;
+        assert!(
+            line.contains("below store.revision_min, 1000: an earlier copy"),
+            "{line}"
+        );
+        config.store.revision_min = 1;
+        opens(&config, FIRST).await;
     }
 
     #[tokio::test]

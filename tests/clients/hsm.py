@@ -22,7 +22,8 @@ FIRST_OFFICER = "87654321"
 SLOT = "3"
 
 
-# openCryptoki has its tokens and its daemon in places of the whole machine: what is there is left alone.
+# openCryptoki has its tokens and its daemon in places of the whole machine: what is there is left
+# alone.
 APART = ["unshare", "--mount", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-ec"]
 PLACES = """
 mount -t tmpfs tmpfs /run

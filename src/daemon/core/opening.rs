@@ -16,8 +16,29 @@ pub(super) struct Opened {
     pub(super) audit_key: Secret<32>,
 }
 
-/// Opens the store, or creates it if there is none and `opening` permits it.
+/// Opens the store, or creates it if there is none and `opening` permits it. One that is below the
+/// least revision is closed again.
 pub(super) async fn keystore(
+    config: &Config,
+    opening: Opening,
+    entropy: &Arc<Entropy>,
+    metrics: &Arc<Metrics>,
+) -> Result<Opened, OpenError> {
+    let opened = whatever_is_there(config, opening, entropy, metrics).await?;
+    let revision = opened.keystore.snapshot().revision;
+    let least = config.store.revision_min;
+    if revision >= least {
+        return Ok(opened);
+    }
+    opened.keystore.close().await?;
+    Err(OpenError::Older {
+        store: config.store.shown(),
+        revision,
+        least,
+    })
+}
+
+async fn whatever_is_there(
     config: &Config,
     opening: Opening,
     entropy: &Arc<Entropy>,
@@ -142,7 +163,7 @@ pub fn check_absent(config: &Config) -> Result<(), OpenError> {
         }
     }
     if config.store.root_key.exists() {
-        RootKey::read(&config.store.root_key)?;
+        config.root_key_file().read()?;
     }
     Ok(())
 }
