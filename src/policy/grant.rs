@@ -25,6 +25,7 @@ use crate::policy::steps::Steps;
 pub mod constraint;
 mod identifier;
 mod named;
+mod of_grantee;
 mod of_key;
 pub mod operations;
 

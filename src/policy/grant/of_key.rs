@@ -1,23 +1,24 @@
-//! The grants of one key, indexed by id and by grantee.
+//! The grants of one key, indexed by id, by name, and by what a decision looks for.
 
 use crate::context::EncryptionContext;
 use crate::key::arn::AccountId;
 use crate::operation::Action;
 use crate::persistent::PersistentMap;
+use crate::policy::Principal;
+use crate::policy::grant::of_grantee::{ByGrantee, Who};
 use crate::policy::grant::{
     Grant, GrantAnswer, GrantConstraint, GrantId, GrantName, GrantParameters,
 };
 use crate::policy::steps::Steps;
-use crate::policy::{Principal, PrincipalName};
-use std::cmp::Ordering;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-/// The grants of one key. A decision reads only those that name the caller, its role or its
-/// account, however many grants there are.
+/// The grants of one key. A decision reads only those that name the caller, its role or its account
+/// and may allow what is asked, however many grants there are.
 #[derive(Clone, Default)]
 pub struct KeyGrants {
     by_id: GrantMap<GrantId>,
-    by_grantee: GrantMap<(Grantee, GrantId)>,
+    by_grantee: ByGrantee,
     /// Those that have a name.
     by_name: GrantMap<(GrantName, GrantId)>,
 }
@@ -25,40 +26,10 @@ pub struct KeyGrants {
 /// Most keys have few grants.
 type GrantMap<K> = PersistentMap<K, Arc<Grant>, 16>;
 
-/// What decides for which callers a grant is looked at.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Grantee {
-    /// An account as a whole.
-    Account(AccountId),
-    /// A principal by its ARN, or a service by its name.
-    Named(Arc<str>),
-}
-
-impl Grantee {
-    fn of(grant: &Grant) -> Self {
-        let grantee = grant.parameters.grantee();
-        match grantee.principal().filter(|name| name.is_account()) {
-            Some(name) => Self::Account(name.account()),
-            None => Self::Named(Arc::clone(grantee.text())),
-        }
-    }
-
-    /// Where it is in order beside the grantee of an ARN or name.
-    fn cmp_named(&self, name: &str) -> Ordering {
-        match self {
-            Self::Account(_) => Ordering::Less,
-            Self::Named(own) => (**own).cmp(name),
-        }
-    }
-}
-
 impl KeyGrants {
     /// These grants, which come in the order of their ids.
     #[must_use]
     pub fn of_sorted(grants: Vec<Arc<Grant>>) -> Self {
-        let of_grantee = |grant: &Arc<Grant>| ((Grantee::of(grant), grant.id), Arc::clone(grant));
-        let mut by_grantee: Vec<_> = grants.iter().map(of_grantee).collect();
-        by_grantee.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         let of_name = |grant: &Arc<Grant>| {
             let name = grant.parameters.name()?;
             Some(((name.clone(), grant.id), Arc::clone(grant)))
@@ -66,8 +37,8 @@ impl KeyGrants {
         let mut by_name: Vec<_> = grants.iter().filter_map(of_name).collect();
         by_name.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         Self {
+            by_grantee: ByGrantee::of(&grants),
             by_id: GrantMap::of_sorted(grants.into_iter().map(|grant| (grant.id, grant))),
-            by_grantee: GrantMap::of_sorted(by_grantee),
             by_name: GrantMap::of_sorted(by_name),
         }
     }
@@ -109,14 +80,6 @@ impl KeyGrants {
         };
         match (id, grantee) {
             (Some(id), _) => Box::new(self.get(id).into_iter().filter(is_after).filter(is_of)),
-            // The grants of an account are not in order: the account has several names.
-            (None, Some(name))
-                if name
-                    .parse()
-                    .is_ok_and(|name: PrincipalName| !name.is_account()) =>
-            {
-                Box::new(self.of_named(name, after))
-            }
             (None, _) => {
                 let from = self
                     .by_id
@@ -129,8 +92,7 @@ impl KeyGrants {
     /// Adds a grant, or replaces the one with its id. Returns the one that it replaces.
     pub fn put(&mut self, grant: Arc<Grant>) -> Option<Arc<Grant>> {
         let replaced = self.remove(grant.id);
-        let of_grantee = (Grantee::of(&grant), grant.id);
-        self.by_grantee.insert(of_grantee, Arc::clone(&grant));
+        self.by_grantee.put(Arc::clone(&grant));
         if let Some(name) = grant.parameters.name() {
             let of_name = (name.clone(), grant.id);
             self.by_name.insert(of_name, Arc::clone(&grant));
@@ -142,36 +104,11 @@ impl KeyGrants {
     /// Removes a grant.
     pub fn remove(&mut self, id: GrantId) -> Option<Arc<Grant>> {
         let grant = self.by_id.remove(&id)?;
-        self.by_grantee.remove(&(Grantee::of(&grant), id));
+        self.by_grantee.remove(&grant);
         if let Some(name) = grant.parameters.name() {
             self.by_name.remove(&(name.clone(), id));
         }
         Some(grant)
-    }
-
-    /// Those whose grantee has this ARN or name, from behind `after` on, in the order of their ids.
-    fn of_named<'a>(
-        &'a self,
-        name: &'a str,
-        after: Option<GrantId>,
-    ) -> impl Iterator<Item = &'a Arc<Grant>> {
-        let before = move |(own, id): &(Grantee, GrantId)| match own.cmp_named(name) {
-            Ordering::Less => true,
-            Ordering::Equal => after.is_some_and(|after| *id <= after),
-            Ordering::Greater => false,
-        };
-        let grants = self.by_grantee.seek(before);
-        let grants = grants.take_while(move |((own, _), _)| own.cmp_named(name).is_eq());
-        grants.map(|(_, grant)| grant)
-    }
-
-    /// Those whose grantee is the account.
-    fn of_account(&self, account: AccountId) -> impl Iterator<Item = &Arc<Grant>> {
-        let whole = Grantee::Account(account);
-        let first = whole.clone();
-        let grants = self.by_grantee.seek(move |(own, _)| *own < first);
-        let grants = grants.take_while(move |((own, _), _)| *own == whole);
-        grants.map(|(_, grant)| grant)
     }
 
     /// The grant with the same name and the same parameters, made under the same account;
@@ -203,14 +140,14 @@ impl KeyGrants {
             steps,
         } = *ask;
         let lasting = principal.lasting_arn();
-        let own = (lasting != principal.arn).then(|| self.of_named(&principal.arn, None));
-        let role = role_counts.then(|| self.of_named(lasting, None));
-        let grants = own.into_iter().chain(role).flatten();
+        let own = (lasting != principal.arn).then_some(Who::Named(&principal.arn));
+        let role = role_counts.then_some(Who::Named(lasting));
+        let whose = own.into_iter().chain(role);
         let mut found = None;
-        for grant in grants.chain(self.of_account(principal.account)) {
+        let mut visit = |grant: &Arc<Grant>| {
             steps.spend(1);
             if steps.are_spent() {
-                return None;
+                return ControlFlow::Break(None);
             }
             // A grant permits `CreateGrant` only for a grant within it.
             let makes = match (action, new) {
@@ -222,11 +159,21 @@ impl KeyGrants {
                 _ => true,
             };
             match grant.allows_in(principal, owner, action, context, steps) {
-                GrantAnswer::Yes if makes => return Some((grant.id, GrantAnswer::Yes)),
+                GrantAnswer::Yes if makes => {
+                    return ControlFlow::Break(Some((grant.id, GrantAnswer::Yes)));
+                }
                 GrantAnswer::WithIdentityPolicy if makes => {
                     found = Some((grant.id, GrantAnswer::WithIdentityPolicy));
                 }
                 _ => {}
+            }
+            ControlFlow::Continue(())
+        };
+        for who in whose.chain([Who::Account(principal.account)]) {
+            let asked = (action, context);
+            let visited = self.by_grantee.visit(who, asked, steps, &mut visit);
+            if let ControlFlow::Break(answer) = visited {
+                return answer;
             }
         }
         found

@@ -5,7 +5,7 @@ use crate::operation::Action;
 use std::fmt;
 
 /// A set of actions, each of which a grant may allow.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GrantOperations(u32);
 
 const _: () = assert!(Action::GRANTABLE <= u32::BITS as usize);
@@ -33,6 +33,11 @@ impl GrantOperations {
     pub fn iter(self) -> impl Iterator<Item = Action> {
         let all = Action::grantable().into_iter();
         all.filter(move |action| self.has(*action))
+    }
+
+    /// The set behind this one in their order; `None` behind the last one.
+    pub(super) fn next(self) -> Option<Self> {
+        self.0.checked_add(1).map(Self)
     }
 
     pub(super) fn is_only(self, action: Action) -> bool {

@@ -4,6 +4,7 @@ use crate::policy::tests::{draft, grant, user};
 use proptest::prelude::*;
 use std::sync::Arc;
 
+mod found;
 mod services;
 
 const ALICE: &str = "arn:aws:iam::111122223333:user/alice";
