@@ -225,10 +225,10 @@ impl Client {
         Ok(request)
     }
 
-    /// Sends one request on a connection, and returns its answer, whose body is still to be read.
+    /// Sends one request on a connection, and returns its answer, whatever it is.
     ///
     /// # Errors
-    /// [`SourceError`], the daemon's refusal among others.
+    /// [`SourceError`], when the connection breaks or the daemon is silent.
     pub(super) async fn send(
         &self,
         sender: &mut Sender,
@@ -237,7 +237,17 @@ impl Client {
     ) -> Result<Response<Incoming>, SourceError> {
         self.in_time(sender.ready()).await?;
         let sent = sender.send_request(self.request(target, body)?);
-        let response = self.in_time(sent).await?;
+        self.in_time(sent).await
+    }
+
+    /// An answer, whose body is still to be read.
+    ///
+    /// # Errors
+    /// [`SourceError`], the daemon's refusal.
+    pub(super) async fn taken(
+        &self,
+        response: Response<Incoming>,
+    ) -> Result<Response<Incoming>, SourceError> {
         match response.status() {
             StatusCode::OK => Ok(response),
             _ => Err(self.refused(response).await),

@@ -35,6 +35,8 @@ struct Calls {
 struct Held {
     sender: Sender,
     lease: Lease,
+    /// Whether it has had an answer before.
+    is_kept: bool,
 }
 
 impl Connection {
@@ -118,7 +120,13 @@ impl Calls {
             let mut held = self.connected(&mut absences).await?;
             let client = &held.lease.client;
             let sent = client.send(&mut held.sender, target, body.clone()).await;
-            match sent {
+            let answered = match sent {
+                // A daemon closes connections that are idle, and need not be away.
+                Err(SourceError::Connection { .. }) if held.is_kept => continue,
+                Err(error) => Err(error),
+                Ok(response) => client.taken(response).await,
+            };
+            match answered {
                 Err(error @ SourceError::Connection { .. }) => {
                     absences.push(held.lease.lost(error)?);
                 }
@@ -126,6 +134,7 @@ impl Calls {
                     if !matches!(answered, Err(SourceError::Answer { .. })) {
                         held.lease.reached();
                     }
+                    held.is_kept = true;
                     self.held = Some(held);
                     return answered;
                 }
@@ -149,7 +158,13 @@ impl Calls {
             }
             self.client = lease.client.clone();
             match lease.connect().await {
-                Ok(sender) => return Ok(Held { sender, lease }),
+                Ok(sender) => {
+                    return Ok(Held {
+                        sender,
+                        lease,
+                        is_kept: false,
+                    });
+                }
                 Err(error) => absences.push(lease.lost(error)?),
             }
         }
@@ -163,7 +178,11 @@ impl Calls {
         match lease.connect().await {
             Ok(sender) => {
                 self.client = lease.client.clone();
-                self.held = Some(Held { sender, lease });
+                self.held = Some(Held {
+                    sender,
+                    lease,
+                    is_kept: false,
+                });
             }
             // It is still away, and the connection from before is as good as it was.
             Err(error) => drop(lease.lost(error)),

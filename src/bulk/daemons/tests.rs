@@ -83,6 +83,11 @@ impl Server {
         UnixStream::connect(&self.path).unwrap();
         thread.join().unwrap();
         std::fs::remove_file(&self.path).unwrap();
+        self.hang_up();
+    }
+
+    /// Ends every connection that there is, as a daemon ends idle ones.
+    fn hang_up(&self) {
         for stream in self.state.streams.lock().unwrap().drain(..) {
             let _ended = stream.shutdown(Shutdown::Both);
         }
@@ -202,6 +207,17 @@ fn connections_are_spread_and_kept() {
     for server in &scene.servers {
         assert_eq!(server.state.streams.lock().unwrap().len(), 2);
     }
+}
+
+#[test]
+fn one_that_ends_an_idle_connection_is_not_away() {
+    let scene = Scene::of(3);
+    let mut connections = scene.connections(6);
+    call_all(&mut connections);
+    scene.servers[1].hang_up();
+    scene.asked();
+    call_all(&mut connections);
+    assert_eq!(scene.asked(), [2, 2, 2]);
 }
 
 #[test]
