@@ -114,6 +114,7 @@ fn append(body: &[u8], line: &mut Vec<u8>) {
         key_material_id: None,
         recipient: None,
         batch: None,
+        node: None,
         error: None,
     };
     record.append(line);

@@ -249,6 +249,7 @@ impl Api {
             key_material_id: entry.current_id(),
             recipient: None,
             batch: None,
+            node: self.node(),
             error: None,
         }
         .append(&mut line);
@@ -256,6 +257,12 @@ impl Api {
         if let Err(error) = self.audit.record(&line) {
             tracing::error!(%error, event = name, key_id = %entry.key.id, "not in the audit log");
         }
+    }
+
+    /// Records of all nodes of a shared store are often read together.
+    fn node(&self) -> Option<&str> {
+        let node = self.keystore.node();
+        (!node.is_empty()).then_some(node)
     }
 
     fn append(
@@ -332,6 +339,7 @@ impl Api {
             key_material_id: resources.material,
             recipient: resources.recipient.as_deref(),
             batch,
+            node: self.node(),
             error: error.map(|error| Refusal {
                 code: error.code().name(),
                 message: (!message.is_empty()).then_some(&*message),

@@ -76,6 +76,8 @@ pub struct AuditRecord<'a> {
     pub recipient: Option<&'a str>,
     /// The rows of a batch, which has no record for each row.
     pub batch: Option<Batch>,
+    /// The name of this node of a shared store; `None` where a store has one daemon.
+    pub node: Option<&'a str>,
     /// The refusal, if it was refused.
     pub error: Option<Refusal<'a>>,
 }
@@ -351,7 +353,11 @@ impl AuditRecord<'_> {
 
     /// The member that CloudTrail leaves to each service; left out when it would be empty.
     fn append_additional(&self, out: &mut Vec<u8>) {
-        if self.key_material_id.is_none() && self.recipient.is_none() && self.batch.is_none() {
+        if self.key_material_id.is_none()
+            && self.recipient.is_none()
+            && self.batch.is_none()
+            && self.node.is_none()
+        {
             return;
         }
         out.extend_from_slice(b",\"additionalEventData\":");
@@ -371,6 +377,9 @@ impl AuditRecord<'_> {
             out.extend_from_slice(b",\"rowsBlake3\":\"");
             append_hex(out, &batch.digest);
             out.push(b'"');
+        }
+        if let Some(node) = self.node {
+            member(out, "node", node);
         }
         // In the place of the first comma.
         out[start] = b'{';

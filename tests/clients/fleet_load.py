@@ -344,9 +344,11 @@ class Load:
             ids = {record["requestID"] for record in records}
             lost = [request for request in member.answered if request not in ids]
             assert not lost, f"{member.name}: {len(lost)} of {len(member.answered)} answered calls have no record: {lost[:3]}"
+            nodes = {record["additionalEventData"]["node"] for record in records}
+            assert len(nodes) == 1, f"{member.name}: records of {len(nodes)} nodes"
             digests: dict[str, dict[int, str]] = {}
             for record in records:
-                data = record.get("additionalEventData", {})
+                data = record["additionalEventData"]
                 if record["eventName"] == BATCH and "count" in data:
                     digests.setdefault(record["requestID"], {})[data["count"]] = data["rowsBlake3"]
             for request, blobs in member.batches:

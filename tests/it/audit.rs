@@ -79,6 +79,7 @@ fn append(number: u64, line: &mut Vec<u8>) {
         key_material_id: None,
         recipient: None,
         batch: None,
+        node: None,
         error: None,
     };
     line.clear();

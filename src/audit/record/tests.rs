@@ -38,6 +38,7 @@ fn record<'a>(body: &'a [u8], resources: &'a [Resource<'a>]) -> AuditRecord<'a> 
         key_material_id: None,
         recipient: None,
         batch: None,
+        node: None,
         error: None,
     }
 }
@@ -111,6 +112,16 @@ fn a_batch_and_a_refusal_add_their_members_at_the_end() {
     assert_eq!(value["sourceIPAddress"], "unix:1000");
     assert_eq!(value["requestParameters"], json!({"count": 7}));
     assert_eq!(value["readOnly"], false);
+}
+
+#[test]
+fn a_record_of_a_fleet_names_its_node() {
+    let record = AuditRecord {
+        node: Some("0f1e2d3c4b5a69788796a5b4c3d2e1f0"),
+        ..record(b"{}", &[])
+    };
+    let expected = json!({"node": "0f1e2d3c4b5a69788796a5b4c3d2e1f0"});
+    assert_eq!(value(&record)["additionalEventData"], expected);
 }
 
 #[test]

@@ -89,6 +89,7 @@ impl<'a> Told<'a> {
                 count,
                 digest: [7; 32],
             }),
+            node: None,
             error: self.refused,
         }
         .append(lines);
