@@ -158,7 +158,7 @@ impl Config {
             }
         }
         if self.pkcs11.is_set() {
-            let Config { pkcs11, .. } = self;
+            let Self { pkcs11, .. } = self;
             for (key, is_set) in [
                 ("pkcs11.token", !pkcs11.token.is_empty() || pkcs11.slot >= 0),
                 ("pkcs11.key", !pkcs11.key.is_empty()),

@@ -135,7 +135,7 @@ proptest! {
 #[test]
 fn auth_1_the_one_of_fifty_thousand_grants_is_found_in_few_steps() {
     let pairs = |volume: u32| context(&[("Tenant", "7"), ("volume", &format!("v-{volume:08}"))]);
-    let grants = (0..Grant::PER_KEY_MAX as u32).map(|number| {
+    let grants = (0..u32::try_from(Grant::PER_KEY_MAX).unwrap()).map(|number| {
         let pairs = pairs(number);
         made(number, ALICE, &["Decrypt"], Some((number % 2 == 0, &pairs)))
     });
