@@ -2,7 +2,7 @@
 //! them by labels.
 //!
 //! File format, version 1: one line, `keymill-root-key-v1 ` and 64 hex digits. Version 2 is sealed
-//! under a passphrase ([`passphrase`]) or a key in an HSM ([`token`]). The mode is 0600; a
+//! under a passphrase (`passphrase`) or a key in an HSM (`token`). The mode is 0600; a
 //! file with a wider mode is refused, unless systemd has made it for this process (a credential).
 
 use crate::crypto::entropy::{Entropy, EntropyError};

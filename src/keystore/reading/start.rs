@@ -15,7 +15,7 @@ use crate::keystore::record::{Corrupt, FORMAT_OF_OLD, Record};
 use crate::keystore::sqlite::{
     PAGES, check_pages, damaged, format_of, head, no_head, open_to_read,
 };
-use futures_util::TryStreamExt;
+use futures_util::{TryStreamExt, future};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection, Row, SqliteConnection};
 use std::hash::{BuildHasher, RandomState};
@@ -50,7 +50,7 @@ async fn both(
     let head = begin(path, one, other).await?;
     let key = RandomState::new();
     let rows = rows(path, one, (format, head), &key, out);
-    let (rows, index) = futures_util::join!(rows, checked(path, other, &key));
+    let (rows, index) = future::join(rows, checked(path, other, &key)).await;
     // What is wrong with the pages says more than what was read from them.
     let index = index?;
     match rows? {
